@@ -1,0 +1,1 @@
+"""Scores, decomposition and progress."""

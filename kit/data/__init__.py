@@ -1,0 +1,1 @@
+"""Sources -> prepared files -> loaders."""

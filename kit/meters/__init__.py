@@ -1,0 +1,1 @@
+"""What the referee reads while a run goes on."""

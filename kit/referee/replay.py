@@ -1,0 +1,139 @@
+"""Counting: an untimed second training that takes the same steps, because it is given the same verdicts.
+
+The replay's predictions are scored too. One that learned less than the run did, or took other steps, is not the same
+program, and its count is marked untrusted.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.data.prepared import Prepared
+from kit.errors import KitError
+from kit.hardware.machine import visible_gpu
+from kit.protocol import Counted, Job, Scored
+from kit.referee.conversation import Conversation, Listener, converse
+from kit.referee.judge import InvalidPredictions, Judge
+from kit.referee.launch import Trainer
+from kit.results.events import CountStarted, Event
+from kit.results.record import Flops, OperatorFlops, Record, Steps, UncountedOperator
+from kit.results.store import SOURCE_DIR, read_record, write_record
+from kit.track import Limits
+
+SLOWDOWN = 20
+"""A replay may take this many times the run: counting slows dispatch-bound steps 4 to 8 times, eager code more."""
+STANDARD_ERRORS = 3
+
+
+def count(path: Path, prepared: Prepared, tell: Callable[[Event], None]) -> Record:
+    """Replay the run of the record at `path`, and write the completed record in its place.
+
+    Raises:
+        KitError: The operations are counted already, the run left no steps to repeat, the data or the source is not
+            what ran, or the replay itself failed. The record stays as it is.
+    """
+    record = read_record(path)
+    if record.flops.method != "pending":
+        raise KitError(f"{path}: operations are counted already; a complete record is never changed")
+    if record.steps is None:
+        raise KitError(f"{path}: the run ended as '{record.outcome}' without finishing, so there is nothing to repeat")
+    if prepared.fingerprint != record.track.dataset_fingerprint:
+        raise KitError(f"{path}: the run was on other data than {prepared.root} holds")
+    tell(CountStarted())
+    talk, values = _replay(record, path.parent, prepared)
+    if talk.done is None or talk.done.counted is None:
+        raise KitError(
+            f"{path}: the replay ended as '{talk.fate}': {talk.reason}; count it again with kit count {path}"
+        )
+    steps = Steps(**talk.done.steps.model_dump())
+    flops = _flops(talk.done.counted, steps, values[-1] if values else None, record, prepared.spec.test_count)
+    completed = record.model_copy(update={"flops": flops})
+    write_record(completed, path.parent)
+    return completed
+
+
+def _replay(record: Record, run_dir: Path, prepared: Prepared) -> tuple[Conversation, list[float]]:
+    judge = Judge(prepared.test_labels(), prepared.spec.classes, record.track.metric)
+    recorded = iter(record.evaluations)
+    values: list[float] = []
+
+    def answer(predictions: NDArray[np.int32]) -> Scored:
+        values.append(judge.score(predictions))
+        verdict = next(recorded, None)
+        if verdict is None:
+            raise InvalidPredictions(f"the run evaluated {len(record.evaluations)} times, its replay once more")
+        return Scored(value=verdict.value, reached=verdict.reached)
+
+    limits = record.track.limits
+    replay_limits = Limits(
+        setup_s=limits.setup_s,
+        run_s=max(60.0, SLOWDOWN * (record.time.total_s or 0.0)),
+        evaluations=limits.evaluations,
+        message_bytes=limits.message_bytes,
+    )
+    job = Job(
+        submission_dir=str((run_dir / SOURCE_DIR).resolve()),
+        config=record.submission.config,
+        track=record.track.as_track(),
+        dataset=prepared.spec,
+        device="cuda:0" if record.device.type == "cuda" else "cpu",
+        seed=record.seed,
+        loader=record.loader,
+        counting=True,
+    )
+    gpu = visible_gpu() if record.device.type == "cuda" else None
+    talk = Conversation()
+    with Trainer(max_payload_bytes=limits.message_bytes, gpu=gpu, output=run_dir / "replay.log") as trainer:
+        converse(trainer, job, prepared.public_dir, replay_limits, answer, Listener(), talk)
+    return talk, values
+
+
+def _flops(counted: Counted, steps: Steps, value: float | None, record: Record, test_count: int) -> Flops:
+    doubt = _doubt(steps, value, record, test_count)
+    totals = {
+        phase: sum(row.flops for row in counted.operators if row.phase == phase)
+        for phase in ("training", "optimizer", "evaluation")
+    }
+    return Flops(
+        method="replay",
+        train_total=totals["training"] + totals["optimizer"],
+        evaluation_total=totals["evaluation"],
+        operators=tuple(
+            OperatorFlops(
+                operator_class=row.operator_class,
+                dtype=row.dtype,
+                phase=row.phase,
+                calls=row.calls,
+                flops_per_call=row.flops / max(1, row.calls),
+                bytes_per_call=row.bytes / max(1, row.calls),
+            )
+            for row in counted.operators
+        ),
+        uncounted=tuple(UncountedOperator(**row.model_dump()) for row in counted.uncounted),
+        replay_steps=steps,
+        replay_value=value,
+        trusted=doubt is None,
+        untrusted_because=doubt,
+    )
+
+
+def _doubt(steps: Steps, value: float | None, record: Record, test_count: int) -> str | None:
+    """Why the count should not be believed, or None."""
+    if steps != record.steps:
+        return f"the replay took other steps than the run: {_words(steps)} against {_words(record.steps)}"
+    if value is None:
+        return None
+    expected = record.evaluations[-1].value
+    # Two trainings of one recipe differ by chance, each score about sqrt(p (1 - p) / n) around its mean.
+    spread = (2 * max(expected * (1 - expected), 1 / test_count) / test_count) ** 0.5
+    if value < expected - STANDARD_ERRORS * spread:
+        return f"the replay ended at {value:.2%}, the run at {expected:.2%}: it did not learn the same"
+    return None
+
+
+def _words(steps: Steps | None) -> str:
+    if steps is None:
+        return "none"
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in steps.model_dump().items())

@@ -1,0 +1,17 @@
+"""Numbers for people."""
+
+PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+
+
+def quantity(value: float, unit: str) -> str:
+    """Three digits and an SI prefix: `quantity(2.9e14, "FLOP")` is "290 TFLOP"."""
+    step = 0
+    while abs(value) >= 1000 and step < len(PREFIXES) - 1:
+        value /= 1000
+        step += 1
+    return f"{value:.3g} {PREFIXES[step]}{unit}"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds to the millisecond, or a dash."""
+    return "-" if value is None else f"{value:.3f} s"

@@ -1,0 +1,95 @@
+"""What happens in a run, as it happens: for the event file, the display and wandb."""
+
+import json
+from pathlib import Path
+from typing import Literal, Protocol
+
+from kit.results.record import Record, RecordModel
+from kit.track import Track
+
+
+class Started(RecordModel):
+    """The trainer was launched."""
+
+    type: Literal["started"] = "started"
+    run_id: str
+    submission: str
+    seed: int
+    track: Track
+    device: str
+
+
+class ClockStarted(RecordModel):
+    """Setup is done and `go` was sent."""
+
+    type: Literal["clock_started"] = "clock_started"
+    setup_s: float
+
+
+class Logged(RecordModel):
+    """The submission logged numbers."""
+
+    type: Literal["logged"] = "logged"
+    elapsed_s: float
+    scalars: dict[str, float | None]
+
+
+class Evaluated(RecordModel):
+    """The referee gave a verdict."""
+
+    type: Literal["evaluated"] = "evaluated"
+    elapsed_s: float
+    value: float
+    reached: bool
+    device_j: float | None
+    """Since `go`, as read at that moment; None without a meter."""
+
+
+class Ended(RecordModel):
+    """The timed run is over."""
+
+    type: Literal["ended"] = "ended"
+    outcome: str
+    reason: str | None
+    elapsed_s: float | None
+
+
+class CountStarted(RecordModel):
+    """The replay that counts operations was launched."""
+
+    type: Literal["count_started"] = "count_started"
+
+
+class Completed(RecordModel):
+    """The record is on disk as it stays."""
+
+    type: Literal["completed"] = "completed"
+    record: Record
+    path: Path
+
+
+Event = Started | ClockStarted | Logged | Evaluated | Ended | CountStarted | Completed
+
+
+class Observer(Protocol):
+    """Something that is told what happens. It must return at once: the referee waits for it."""
+
+    def on_event(self, event: Event) -> None:
+        """Take note."""
+        ...
+
+
+class EventFile:
+    """Writes events as JSON lines; the record itself stands beside and is not repeated."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", buffering=1)
+
+    def on_event(self, event: Event) -> None:
+        """Append one line."""
+        if not isinstance(event, Completed):
+            self._file.write(json.dumps(event.model_dump(mode="json")) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

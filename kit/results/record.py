@@ -1,0 +1,215 @@
+"""The record of a run: frozen models, units in the names, raw samples kept; statistics are derived on reading.
+
+Absent is not zero: what could not be measured is None, and a field beside it says why.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from kit.protocol import Phase
+from kit.track import Limits, Metric, Model, Track
+
+SCHEMA_VERSION = 1
+
+Outcome = Literal["reached", "missed", "timeout", "crashed", "out_of_memory", "invalid", "cancelled"]
+"""`cancelled` is a run that somebody ended from outside: no fault of the submission, and no result either."""
+Seconds = Annotated[float, Field(ge=0)]
+Joules = Annotated[float, Field(ge=0)]
+Bytes = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class RecordModel(Model):
+    """Base of the record's parts: no NaN and no infinity gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GitState(RecordModel):
+    """The code that the kit ran from."""
+
+    commit: str
+    dirty: bool
+
+
+class TrackInfo(RecordModel):
+    """What was raced: the track as it was, and the data as it was."""
+
+    name: str
+    version: int
+    title: str
+    dataset: str
+    dataset_fingerprint: str
+    metric: Metric
+    target: float
+    direction: Literal["max"]
+    limits: Limits
+    baseline: str
+
+    def as_track(self) -> Track:
+        """The track, for a replay."""
+        return Track(**self.model_dump())
+
+
+class SubmissionInfo(RecordModel):
+    """What raced."""
+
+    name: str
+    authors: tuple[str, ...]
+    date: str
+    base: str | None
+    source_sha256: str
+    """Over names and contents of all files of the submission's folder."""
+    config: dict[str, Any]
+
+
+class Evaluation(RecordModel):
+    """One verdict."""
+
+    elapsed_s: Seconds
+    """From `go` to the full arrival of the predictions."""
+    evaluation_s: Seconds
+    """Of that, since the trainer announced the evaluation; 0 where it did not."""
+    value: float
+    reached: bool
+
+
+class Time(RecordModel):
+    """Durations by the referee's CLOCK_MONOTONIC."""
+
+    to_target_s: Seconds | None
+    """None when the target was not reached."""
+    total_s: Seconds | None
+    """From `go` to the end of training; None when the clock never started."""
+    setup_s: Seconds | None
+    evaluation_s: Seconds
+
+
+class Steps(RecordModel):
+    """What training did, by the trainer's own count."""
+
+    optimizer_steps: Count
+    loader_batches: Count
+    evaluations: Count
+
+
+class Energy(RecordModel):
+    """Energy from `go` to the target, or to the end of a run that missed it."""
+
+    device_j: Joules | None
+    method: Literal["nvml_total_energy"] | None
+    update_period_s: Seconds | None
+    """Of the counter, as observed in this run."""
+    uncertainty_j: Joules | None
+    unavailable_because: str | None
+
+
+class OperatorFlops(RecordModel):
+    """Calls of one operator class in one dtype and phase. A multiply-add is two operations."""
+
+    operator_class: str
+    dtype: str
+    phase: Phase
+    calls: Count
+    flops_per_call: float
+    bytes_per_call: float
+
+
+class UncountedOperator(RecordModel):
+    """An operator that computes but has no rule."""
+
+    operator: str
+    calls: Count
+    bytes: Bytes
+
+
+class Flops(RecordModel):
+    """The arithmetic of the run, counted in a replay."""
+
+    method: Literal["pending", "replay"]
+    train_total: Count | None = None
+    """Forward, backward and optimizer, as executed."""
+    evaluation_total: Count | None = None
+    operators: tuple[OperatorFlops, ...] = ()
+    uncounted: tuple[UncountedOperator, ...] = ()
+    replay_steps: Steps | None = None
+    replay_value: float | None = None
+    """The replay's last score: a replay that learned less is not the same program."""
+    trusted: bool = False
+    untrusted_because: str | None = None
+
+
+class Memory(RecordModel):
+    """Peaks."""
+
+    device_peak_bytes: Bytes | None
+    """As torch reports it from inside the trainer; None without a GPU."""
+    host_peak_bytes: Bytes | None
+    """Sum over the trainer's processes of each one's own peak resident memory (an upper bound)."""
+
+
+class Device(RecordModel):
+    """What trained."""
+
+    type: Literal["cpu", "cuda"]
+    name: str
+    count: Annotated[int, Field(ge=1)]
+    threads: Count | None
+    """Of torch, on the CPU."""
+    uuid_hash: str | None
+    """SHA-256 of the GPU's UUID: tells two cards apart without naming them."""
+    driver: str | None
+    power_limit_w: float | None
+
+
+class Software(RecordModel):
+    """Versions."""
+
+    python: str
+    torch: str
+    dali: str | None
+    hydra: str | None
+    cuda_driver: str | None
+
+
+class Isolation(RecordModel):
+    """How the trainer was kept apart."""
+
+    mode: Literal["process"]
+    defences: tuple[str, ...]
+
+
+class Record(RecordModel):
+    """One run. Written when the timed run ends, and once more when its operations are counted; then never again."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    started_at: datetime
+    kit_version: str
+    git: GitState | None
+    track: TrackInfo
+    submission: SubmissionInfo
+    seed: int
+    loader: Literal["dali", "torch"]
+    outcome: Outcome
+    reason: str | None
+    """Why, in one line, for every outcome but `reached`."""
+    traceback: str | None
+    """The submission's own, when it raised."""
+    time: Time
+    evaluations: tuple[Evaluation, ...]
+    steps: Steps | None
+    """None when the trainer ended without reporting."""
+    energy: Energy
+    flops: Flops
+    memory: Memory
+    device: Device
+    software: Software
+    isolation: Isolation
+
+    @property
+    def best_value(self) -> float | None:
+        """The best score of the run."""
+        return max((evaluation.value for evaluation in self.evaluations), default=None)

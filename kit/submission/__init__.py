@@ -1,0 +1,1 @@
+"""Submissions: a folder with `submission.py` and `submission.yaml`."""

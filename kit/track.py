@@ -1,0 +1,63 @@
+"""What is raced: tracks, their limits and the shape of their data. Pure data, no torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Metric = Literal["top1", "top5"]
+
+TOP_K: dict[Metric, int] = {"top1": 1, "top5": 5}
+"""Guesses per image that a metric looks at."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
+
+
+class Model(BaseModel):
+    """Base of everything that is read from a file or a message: frozen, and a stranger's key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(Model):
+    """What one run may use before the referee ends it."""
+
+    setup_s: float = Field(gt=0, default=300)
+    """From the start of the trainer to its `ready`."""
+    run_s: float = Field(gt=0)
+    """From `go` to the end of training."""
+    evaluations: int = Field(gt=0, default=1000)
+    message_bytes: int = Field(gt=0, default=64 << 20)
+    """Largest message that the referee reads."""
+
+
+class Track(Model):
+    """A race: everything that two entries must share to be compared."""
+
+    name: Name
+    version: int = Field(ge=1)
+    title: str
+    dataset: Name
+    dataset_fingerprint: str | None = None
+    """SHA-256 that prepared data must have; `null` accepts any, and the record says which it was."""
+    metric: Metric
+    target: float = Field(gt=0, le=1)
+    """Fraction of test images to get right, at or above which the clock stops."""
+    direction: Literal["max"] = "max"
+    limits: Limits
+    baseline: str
+    """The submission that gains on this track are measured against."""
+
+
+class DatasetSpec(Model):
+    """Shape and statistics of an array dataset: all that is known of it before the clock runs."""
+
+    name: Name
+    channels: int = Field(gt=0)
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    classes: int = Field(gt=1)
+    train_count: int = Field(gt=0)
+    test_count: int = Field(gt=0)
+    mean: tuple[float, ...]
+    """Per channel, over the training pixels scaled to 0..1."""
+    std: tuple[float, ...]

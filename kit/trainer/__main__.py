@@ -1,0 +1,119 @@
+"""Entry point of the trainer: `python -m kit.trainer SUPERVISOR_PID SOCKET_DESCRIPTOR`."""
+
+import importlib.util
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from kit.protocol import TO_TRAINER, Channel, Done, Failed, Go, Job, ProtocolError, Ready
+from kit.trainer.run import InvalidPredictions, Run, seed_everything
+from kit.trainer.supervisor import die_with
+
+SUBMISSION_FILE = "submission.py"
+TEXT_LIMIT = 16 << 10
+
+
+def main() -> int:
+    """Serve one job."""
+    die_with(int(sys.argv[1]), signal.SIGKILL)
+    channel = Channel(socket.socket(fileno=int(sys.argv[2])), TO_TRAINER, takes_descriptors=True)
+    received = channel.receive()
+    if received is None or not isinstance(received.message, Job):
+        return 1
+    try:
+        channel.send(_train(received.message, channel))
+    except ProtocolError:  # the referee ended the run
+        return 1
+    except BaseException as error:
+        failure = _describe(error)
+        print(failure.traceback, file=sys.stderr, flush=True)
+        channel.send(failure)
+        return 1
+    sys.stdout.flush()
+    # No interpreter shutdown: threads that a library left running can abort it, and everything is said.
+    os._exit(0)
+
+
+def _train(job: Job, channel: "Channel[object]") -> Done:
+    import torch
+    import torch._dynamo  # the first optimizer imports it: seconds that are not training
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+    if job.loader == "dali":
+        import nvidia.dali.plugin.pytorch  # noqa: F401 - likewise
+
+    if job.counting:
+        torch.compiler.set_stance("force_eager")
+    run = Run(job, channel)
+    seed_everything(job.seed)
+    submission = _import_submission(Path(job.submission_dir) / SUBMISSION_FILE)
+    state = submission.setup(run)
+    register_optimizer_step_post_hook(run.count_optimizer_step)
+
+    channel.send(Ready(threads=torch.get_num_threads()))
+    received = channel.receive()
+    if received is None or not isinstance(received.message, Go) or received.descriptor is None:
+        raise SystemExit("the referee ended the run")
+    run.open_data(received.descriptor)
+    if not job.counting:
+        submission.train(run, state)
+        return Done(steps=run.steps, device_peak_bytes=_device_peak_bytes(run.device))
+
+    from kit.trainer.flops import OperatorCounter
+
+    counter = OperatorCounter()
+    run.on_phase = counter.enter
+    register_optimizer_step_pre_hook(lambda *_: counter.enter("optimizer"))
+    register_optimizer_step_post_hook(lambda *_: counter.enter("training"))
+    with counter:
+        submission.train(run, state)
+    return Done(steps=run.steps, device_peak_bytes=_device_peak_bytes(run.device), counted=counter.counted())
+
+
+def _import_submission(path: Path) -> ModuleType:
+    sys.dont_write_bytecode = True  # the folder is evidence: nothing is added to it
+    spec = importlib.util.spec_from_file_location("submission", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot import {path.name}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["submission"] = module
+    spec.loader.exec_module(module)
+    for name in ("setup", "train"):
+        if not callable(getattr(module, name, None)):
+            raise AttributeError(f"{path.name} must define {name}(run{', state' if name == 'train' else ''})")
+    return module
+
+
+def _device_peak_bytes(device: object) -> int | None:
+    import torch
+
+    return torch.cuda.max_memory_allocated() if str(device).startswith("cuda") else None
+
+
+def _describe(error: BaseException) -> Failed:
+    """A failure in the submission's own words: its traceback begins at its own file."""
+    frames = error.__traceback__
+    while frames is not None and not frames.tb_frame.f_code.co_filename.endswith(f"/{SUBMISSION_FILE}"):
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    last_line = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    return Failed(kind=_kind(error), reason=last_line[:TEXT_LIMIT], traceback=text[-TEXT_LIMIT:])
+
+
+def _kind(error: BaseException) -> str:
+    import torch
+
+    if isinstance(error, InvalidPredictions):
+        return "invalid"
+    # The CPU allocator raises a plain RuntimeError.
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+        return "out_of_memory"
+    return "crashed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
