@@ -28,6 +28,7 @@ FRAME_S = 30.0
 PREDICTIONS_DTYPE = np.dtype("<i4")
 
 Phase = Literal["training", "optimizer", "evaluation"]
+FailureKind = Literal["crashed", "out_of_memory", "invalid"]
 Scalar = Annotated[float, Field(allow_inf_nan=False)] | None
 ScalarName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$", max_length=64)]
 Text = Annotated[str, Field(max_length=64 << 10)]
@@ -160,15 +161,15 @@ class Failed(Message):
     """The submission raised."""
 
     type: Literal["failed"] = "failed"
-    kind: Literal["crashed", "out_of_memory", "invalid"]
+    kind: FailureKind
     reason: Text
     traceback: Text
 
 
-ToTrainer = Annotated[Job | Go | Scored, Field(discriminator="type")]
-ToReferee = Annotated[Ready | Evaluating | Predictions | Log | Done | Failed, Field(discriminator="type")]
-TO_TRAINER: TypeAdapter[Job | Go | Scored] = TypeAdapter(ToTrainer)
-TO_REFEREE: TypeAdapter[Ready | Evaluating | Predictions | Log | Done | Failed] = TypeAdapter(ToReferee)
+ToTrainer = Job | Go | Scored
+ToReferee = Ready | Evaluating | Predictions | Log | Done | Failed
+TO_TRAINER: TypeAdapter[ToTrainer] = TypeAdapter(Annotated[ToTrainer, Field(discriminator="type")])
+TO_REFEREE: TypeAdapter[ToReferee] = TypeAdapter(Annotated[ToReferee, Field(discriminator="type")])
 
 
 @dataclass(frozen=True)

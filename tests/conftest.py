@@ -1,0 +1,121 @@
+"""What tests share: writing a submission in a few lines, and running it through the command a user would type."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+SETUP_NOTHING = """
+from kit import Run
+import torch
+
+def setup(run: Run):
+    return None
+
+"""
+RIGHT_ANSWERS = """
+def answers():
+    '''The test labels, as a cheat could carry them: a quick way to the target.'''
+    import numpy as np
+    from kit.data.sources.digits import load
+    labels = torch.from_numpy(load().test_labels)
+    return torch.nn.functional.one_hot(labels, 10).float()
+"""
+
+
+@dataclass
+class Finished:
+    """A `kit` command that ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    results: Path
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the only run."""
+        (run_dir,) = [path for path in self.results.iterdir() if not path.name.startswith(".")]
+        return run_dir
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The record of the only run."""
+        content: dict[str, Any] = json.loads((self.run_dir / "record.json").read_text())
+        return content
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: add --slow"))
+        if "gpu" in item.keywords and (reason := _no_gpu()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_gpu() -> str | None:
+    import torch
+
+    return None if torch.cuda.is_available() else "needs an NVIDIA GPU: torch finds none here"
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One place for prepared data, so that it is prepared once."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a submission for the digits track: its source, and what its manifest says differently."""
+
+    def write(source: str, **manifest: Any) -> Path:
+        folder = tmp_path / "submissions" / "made"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "submission.py").write_text(textwrap.dedent(source))
+        content = {
+            "name": "made",
+            "authors": ["a test"],
+            "date": "2026-11-24",
+            "license": "Apache-2.0",
+            "tracks": ["digits"],
+        }
+        (folder / "submission.yaml").write_text(yaml.safe_dump(content | manifest))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def kit_command(tmp_path: Path, data_dir: Path) -> Callable[..., list[str]]:
+    """The command line of `kit run` with results and data out of the way."""
+
+    def command(*overrides: str) -> list[str]:
+        places = [f"results_dir={tmp_path / 'results'}", f"data_dir={data_dir}"]
+        return [sys.executable, "-m", "kit.cli", "run", *places, *overrides]
+
+    return command
+
+
+@pytest.fixture
+def kit_run(tmp_path: Path, kit_command: Callable[..., list[str]]) -> Callable[..., Finished]:
+    """Runs `kit run` to its end."""
+
+    def run(*overrides: str) -> Finished:
+        done = subprocess.run(kit_command(*overrides), cwd=ROOT, capture_output=True, text=True, check=False)
+        return Finished(done.returncode, done.stdout, done.stderr, tmp_path / "results")
+
+    return run

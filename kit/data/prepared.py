@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +168,7 @@ class PublicArrays:
         self.test_images: NDArray[np.uint8] = _load(descriptor, TEST_IMAGES)
 
 
-def _load(folder: int, name: str) -> NDArray[np.generic]:
+def _load(folder: int, name: str) -> NDArray[Any]:
     with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=folder), "rb") as file:
-        array: NDArray[np.generic] = np.load(file, allow_pickle=False)
+        array: NDArray[Any] = np.load(file, allow_pickle=False)
     return array

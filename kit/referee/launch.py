@@ -18,7 +18,7 @@ from typing import IO
 
 import psutil
 
-from kit.protocol import TO_REFEREE, Channel, Done, Evaluating, Failed, Log, Predictions, Ready
+from kit.protocol import TO_REFEREE, Channel, ToReferee
 from kit.trainer.supervisor import PR_SET_CHILD_SUBREAPER, prctl
 
 DEFENCES = (
@@ -34,8 +34,6 @@ OUTPUT_TAIL_BYTES = 64 << 10
 END_S = 5.0
 PASSED_ON = ("LD_LIBRARY_PATH", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
 """Of the referee's environment: what finding the GPU's libraries can need."""
-
-ToReferee = Ready | Evaluating | Predictions | Log | Done | Failed
 
 
 class Trainer:

@@ -48,7 +48,7 @@ def count(path: Path, prepared: Prepared, tell: Callable[[Event], None]) -> Reco
             f"{path}: the replay ended as '{talk.fate}': {talk.reason}; count it again with kit count {path}"
         )
     steps = Steps(**talk.done.steps.model_dump())
-    flops = _flops(talk.done.counted, steps, values[-1] if values else None, record, prepared.spec.test_count)
+    flops = _flops(talk.done.counted, steps, max(values, default=None), record, prepared.spec.test_count)
     completed = record.model_copy(update={"flops": flops})
     write_record(completed, path.parent)
     return completed
@@ -125,11 +125,11 @@ def _doubt(steps: Steps, value: float | None, record: Record, test_count: int) -
         return f"the replay took other steps than the run: {_words(steps)} against {_words(record.steps)}"
     if value is None:
         return None
-    expected = record.evaluations[-1].value
+    expected = record.best_value or 0.0
     # Two trainings of one recipe differ by chance, each score about sqrt(p (1 - p) / n) around its mean.
     spread = (2 * max(expected * (1 - expected), 1 / test_count) / test_count) ** 0.5
     if value < expected - STANDARD_ERRORS * spread:
-        return f"the replay ended at {value:.2%}, the run at {expected:.2%}: it did not learn the same"
+        return f"the replay came to {value:.2%}, the run at {expected:.2%}: it did not learn the same"
     return None
 
 

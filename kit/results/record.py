@@ -136,7 +136,7 @@ class Flops(RecordModel):
     uncounted: tuple[UncountedOperator, ...] = ()
     replay_steps: Steps | None = None
     replay_value: float | None = None
-    """The replay's last score: a replay that learned less is not the same program."""
+    """The replay's best score: a replay that learned less is not the same program."""
     trusted: bool = False
     untrusted_because: str | None = None
 

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from kit.protocol import TO_TRAINER, Channel, Done, Failed, Go, Job, ProtocolError, Ready
+from kit.protocol import TO_TRAINER, Channel, Done, Failed, FailureKind, Go, Job, ProtocolError, Ready, ToTrainer
 from kit.trainer.run import InvalidPredictions, Run, seed_everything
 from kit.trainer.supervisor import die_with
 
@@ -38,7 +38,7 @@ def main() -> int:
     os._exit(0)
 
 
-def _train(job: Job, channel: "Channel[object]") -> Done:
+def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
     import torch
     import torch._dynamo  # the first optimizer imports it: seconds that are not training
     from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -104,7 +104,7 @@ def _describe(error: BaseException) -> Failed:
     return Failed(kind=_kind(error), reason=last_line[:TEXT_LIMIT], traceback=text[-TEXT_LIMIT:])
 
 
-def _kind(error: BaseException) -> str:
+def _kind(error: BaseException) -> FailureKind:
     import torch
 
     if isinstance(error, InvalidPredictions):

@@ -109,7 +109,7 @@ class OperatorCounter(TorchDispatchMode):
     """Counts everything that runs inside `with counter:`, on this thread and in its backward passes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._phase: Phase = "training"
         self._calls: Counter[tuple[str, str, Phase]] = Counter()
         self._flops: Counter[tuple[str, str, Phase]] = Counter()

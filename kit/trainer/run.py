@@ -11,7 +11,7 @@ import numpy as np
 from kit.data.augment import LoaderOptions
 from kit.data.loaders import Batch, Loader, array_loader
 from kit.data.prepared import PublicArrays
-from kit.protocol import Channel, Evaluating, Job, Log, Phase, Predictions, Scored, Steps
+from kit.protocol import Channel, Evaluating, Job, Log, Phase, Predictions, Scored, Steps, ToTrainer
 from kit.track import TOP_K, Track
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Run:
         rank, world_size: This process among those of the run.
     """
 
-    def __init__(self, job: Job, channel: "Channel[Any]") -> None:
+    def __init__(self, job: Job, channel: "Channel[ToTrainer]") -> None:
         import torch
 
         self.config = _namespace(job.config)

@@ -44,8 +44,8 @@ class TorchArrayLoader:
         self._epoch += 1
         order = torch.from_numpy(plan.order).to(self._device)
         rows = torch.from_numpy(plan.crop_y[:, None] + np.arange(self._height)).to(self._device)
-        columns = np.where(plan.mirror[:, None], np.arange(self._width)[::-1], np.arange(self._width))
-        columns = torch.from_numpy(plan.crop_x[:, None] + columns).to(self._device)
+        across = np.where(plan.mirror[:, None], np.arange(self._width)[::-1], np.arange(self._width))
+        columns = torch.from_numpy(plan.crop_x[:, None] + across).to(self._device)
         moved = self._options.crop_padding > 0 or self._options.flip
         for start, stop in self._bounds:
             chosen = order[start:stop]

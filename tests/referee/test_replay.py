@@ -1,0 +1,167 @@
+"""The replay takes the steps of the run, or says that it did not."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import ROOT, SETUP_NOTHING, Finished
+
+LINEAR = """
+import time, torch
+from torch import nn
+
+def setup(run):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+"""
+
+
+def test_a_run_that_is_never_twice_the_same_is_replayed_in_as_many_steps(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    source = (
+        LINEAR
+        + """
+def train(run, model):
+    noise = torch.Generator().manual_seed(time.time_ns())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for epoch in range(60):
+        for images, labels in run.loader("train", 50):
+            loss = nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            for parameter in model.parameters():
+                parameter.data += 1e-3 * torch.randn(parameter.shape, generator=noise)
+        if run.evaluate(model).reached:
+            return
+"""
+    )
+    done = kit_run(f"submission={submission(source)}", "track.target=0.955")
+    record = done.record
+    assert record["outcome"] == "reached", record["reason"]
+    assert record["flops"]["replay_steps"] == record["steps"]
+    assert record["steps"]["optimizer_steps"] == 20 * record["steps"]["evaluations"]
+    assert record["flops"]["trusted"], record["flops"]["untrusted_because"]
+
+
+def test_counted_operations_of_a_linear_network_are_exact(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    source = (
+        LINEAR
+        + """
+def train(run, model):
+    for images, labels in run.loader("train", 100):
+        nn.functional.cross_entropy(model(images), labels).backward()
+    run.evaluate(model)
+"""
+    )
+    flops = kit_run(f"submission={submission(source)}").record["flops"]
+    forward = 2 * (64 * 64 + 64 * 10)
+    first_layer = 2 * 64 * 64
+    assert flops["train_total"] == 1000 * (3 * forward - first_layer)
+    assert flops["evaluation_total"] == 797 * forward
+    assert flops["uncounted"] == []
+
+
+def test_a_replay_that_does_less_than_the_run_is_not_trusted(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    source = (
+        LINEAR
+        + """
+def train(run, model):
+    flag = __file__ + ".seen"
+    import os
+    steps = 5 if os.path.exists(flag) else 40
+    open(flag, "w").close()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        images, labels = next(iter(run.loader("train", 100)))
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    run.evaluate(model)
+"""
+    )
+    flops = kit_run(f"submission={submission(source)}").record["flops"]
+    assert flops["trusted"] is False
+    assert "other steps" in flops["untrusted_because"]
+
+
+def test_a_replay_that_learns_less_than_the_run_is_not_trusted(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    source = (
+        LINEAR
+        + """
+def train(run, model):
+    flag = __file__ + ".seen"
+    import os
+    rate = 0.0 if os.path.exists(flag) else 0.1
+    open(flag, "w").close()
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    for images, labels in run.loader("train", 20):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    run.evaluate(model)
+"""
+    )
+    flops = kit_run(f"submission={submission(source)}").record["flops"]
+    assert flops["trusted"] is False
+    assert "did not learn the same" in flops["untrusted_because"]
+
+
+def test_a_compiled_program_is_counted_as_the_eager_one_it_stands_for(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    source = """
+import torch
+from torch import nn
+
+def setup(run):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    return torch.compile(model, fullgraph=True, backend="aot_eager")
+
+def train(run, model):
+    for images, labels in run.loader("train", 100):
+        nn.functional.cross_entropy(model(images), labels).backward()
+"""
+    flops = kit_run(f"submission={submission(source)}").record["flops"]
+    assert flops["train_total"] == 1000 * 2 * (2 * 64 * 10)
+
+
+def test_a_record_without_operations_is_completed_by_kit_count_and_then_never_changed(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished], data_dir: Path
+) -> None:
+    source = LINEAR + "def train(run, model):\n    run.evaluate(model)\n"
+    done = kit_run(f"submission={submission(source)}", "count_flops=false")
+    before = done.record
+    assert before["flops"]["method"] == "pending"
+    command = [sys.executable, "-m", "kit.cli", "count", str(done.run_dir), "--data-dir", str(data_dir)]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    after = done.record
+    assert after["flops"]["method"] == "replay"
+    assert after["flops"]["evaluation_total"] > 0
+    assert {key: value for key, value in after.items() if key != "flops"} == {
+        key: value for key, value in before.items() if key != "flops"
+    }
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert second.returncode == 2
+    assert "counted already" in second.stderr
+    assert json.loads((done.run_dir / "record.json").read_text()) == after
+
+
+def test_nothing_to_count_is_one_clear_line(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished], data_dir: Path
+) -> None:
+    done = kit_run(f"submission={submission(SETUP_NOTHING + 'def train(run, state):' + chr(10) + '    1 / 0')}")
+    command = [sys.executable, "-m", "kit.cli", "count", str(done.run_dir), "--data-dir", str(data_dir)]
+    counted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert counted.returncode == 2
+    assert counted.stderr.count("\n") == 1
+    assert "nothing to repeat" in counted.stderr
