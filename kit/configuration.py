@@ -164,7 +164,7 @@ class SubmissionSource(ConfigSource):
     def is_group(self, config_path: str) -> bool:
         """`submission` and the folders of submissions below it."""
         path = config_path.strip("/")
-        return path == GROUP or path in {f"{GROUP}/{root.name}" for root in submission_roots() if root.is_dir()}
+        return path in ("", GROUP) or path in {f"{GROUP}/{root.name}" for root in submission_roots() if root.is_dir()}
 
     def is_config(self, config_path: str) -> bool:
         """Whether it names a submission."""
@@ -214,6 +214,8 @@ def run_hydra(arguments: list[str], task: Callable[[Configuration], None]) -> No
             mistakes.append(error)
 
     entry = hydra_main(version_base="1.3", config_path=str(shipped("conf").resolve()), config_name="config")(composed)
+    # argparse takes all positional arguments in one stretch: options may stand anywhere if they come first here.
+    arguments = sorted(arguments, key=lambda argument: "=" in argument and not argument.startswith("-"))
     with _as_program(["kit run", *arguments]), _one_line_errors():
         entry()
     if mistakes:

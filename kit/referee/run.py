@@ -259,7 +259,7 @@ def _outcome(talk: Conversation, target: float, *, cancelled: bool) -> tuple[Out
     best = max((verdict.value for verdict in talk.verdicts), default=None)
     if best is None:
         return "missed", "training returned without an evaluation"
-    return "missed", f"training returned at {best:.2%}, short of {target:.2%}"
+    return "missed", f"training returned at best {best:.3%}, short of {target:.3%}"
 
 
 def _seconds(start_ns: int | None, stop_ns: int | None) -> float | None:

@@ -43,7 +43,7 @@ class Display:
                 )
             case Evaluated():
                 joules = "" if event.device_j is None else f"  {event.device_j:.0f} J"
-                self._score = f"{event.value:.2%} of {self._target:.2%}{joules}"
+                self._score = f"{event.value:.3%} of {self._target:.3%}{joules}"
                 self._say(f"{event.elapsed_s:8.3f} s  {self._score}")
             case Ended():
                 self._leave()

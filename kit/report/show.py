@@ -98,7 +98,7 @@ def _evaluations(record: Record) -> Table:
         table.add_row(
             seconds(evaluation.elapsed_s),
             seconds(evaluation.evaluation_s),
-            f"{evaluation.value:.2%}",
+            f"{evaluation.value:.3%}",
             style=style,
         )
     return table

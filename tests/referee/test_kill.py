@@ -19,11 +19,11 @@ WAIT_S = 60
 DAEMONS = """
 import os, signal, subprocess, sys, threading
 
-def spawn(tag):
+def spawn():
     '''A process in a session of its own that ignores SIGTERM, and one below it.'''
-    code = "import signal, sys, subprocess; signal.signal(signal.SIGTERM, signal.SIG_IGN); " \\
-        "subprocess.Popen(['sleep', '1000', sys.argv[1]] if False else ['tail', '-f', '/dev/null']); signal.pause()"
-    subprocess.Popen([sys.executable, "-c", code, tag], start_new_session=True)
+    code = "import signal, subprocess; signal.signal(signal.SIGTERM, signal.SIG_IGN); " \\
+        "subprocess.Popen(['tail', '-f', '/dev/null']); signal.pause()"
+    subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 """
 
 
@@ -51,15 +51,15 @@ def test_killing_the_referee_leaves_no_process_and_no_broken_record(
 ) -> None:
     hang = "threading.Event().wait()"
     in_replay = moment.startswith("counting")
-    train = "hang_in_replay(run)" if in_replay else f"spawn('d'); print('up', flush=True); {hang}"
-    setup = f"spawn('d'); print('up', flush=True); {hang}" if spawn_in == "setup" else "pass"
+    train = "hang_in_replay(run)" if in_replay else f"spawn(); print('up', flush=True); {hang}"
+    setup = f"spawn(); print('up', flush=True); {hang}" if spawn_in == "setup" else "pass"
     source = (
         DAEMONS
         + f"""
 def hang_in_replay(run):
     flag = __file__ + ".seen"
     if os.path.exists(flag):
-        spawn('d'); print('up', flush=True); {hang}
+        spawn(); print('up', flush=True); {hang}
     open(flag, "w").close()
 
 def setup(run):
@@ -102,7 +102,7 @@ def test_what_a_trainer_leaves_running_ends_with_it(
     source = (
         SETUP_NOTHING
         + DAEMONS
-        + f"def train(run, state):\n    spawn('d')\n    print(os.getpid(), flush=True)\n    {ending}\n"
+        + f"def train(run, state):\n    spawn()\n    print(os.getpid(), flush=True)\n    {ending}\n"
     )
     before = {process.pid for process in psutil.process_iter()}
     done = kit_run(f"submission={submission(source)}", "loader=torch", "count_flops=false")

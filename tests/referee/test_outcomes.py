@@ -34,7 +34,7 @@ def test_a_run_that_reaches_the_target_says_when(
 @pytest.mark.parametrize(
     ("lines", "outcome", "reason"),
     [
-        ([WRONG_ANSWERS], "missed", "short of 99.00%"),
+        ([WRONG_ANSWERS], "missed", "short of 99.000%"),
         (["pass"], "missed", "without an evaluation"),
         (["raise ValueError('my own mistake')"], "crashed", "ValueError: my own mistake"),
         (["import sys; sys.exit(3)"], "crashed", "SystemExit: 3"),

@@ -49,7 +49,9 @@ class TorchArrayLoader:
         moved = self._options.crop_padding > 0 or self._options.flip
         for start, stop in self._bounds:
             chosen = order[start:stop]
-            if moved:
+            if not (moved or self._options.shuffle):
+                images = self._images[start:stop]
+            elif moved:
                 # Indexing around the channel slice puts channels last: (N, H, W, C).
                 images = self._images[
                     chosen[:, None, None], :, rows[start:stop, :, None], columns[start:stop, None, :]

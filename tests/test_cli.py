@@ -1,0 +1,166 @@
+"""The command line: what it starts with, and what a mistake looks like."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SETUP_NOTHING, Finished
+
+
+def kit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kit.cli", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["sede=1"], "did you mean 'seed'?"),
+        (["track=nothing"], "there is no track 'nothing'; available: digits"),
+        (
+            ["submission=baselines/nothing"],
+            "there is no submission 'baselines/nothing'; available: baselines/digits_cnn",
+        ),
+        (["device=tpu"], "there is no device 'tpu'; available: auto, cpu, cuda"),
+        (["config.lrr=1"], "config.lrr"),
+        (["+config.momentum=0.9"], "declares no such hyperparameter"),
+        (["+more=1"], "there is nothing called 'more'"),
+        (["config.lr=high"], "config.lr: expected float, got 'high'"),
+        (["config.epochs=1.5"], "config.epochs: expected int, got 1.5"),
+        (["config.epochs=true"], "config.epochs: expected int, got True"),
+        (["config.lr=99"], "config.lr: expected 0 to 10, got 99"),
+        (["seed=first"], "seed: input should be a valid integer"),
+        (["seed=-1"], "seed: input should be greater than or equal to 0, got -1"),
+        (["track.target=1.5"], "track.target: input should be less than or equal to 1, got 1.5"),
+        (["track.limits.run_s=0"], "track.limits.run_s: input should be greater than 0"),
+        (["loader=pil"], "loader: input should be 'dali' or 'torch', got 'pil'"),
+        (["isolation=none"], "isolation: input should be 'process', got 'none'"),
+        (["data_dir=/proc/nothing/here"], "cannot prepare digits in /proc/nothing/here"),
+        (["results_dir=/proc/nothing/here"], "cannot write results to /proc/nothing/here"),
+        (["seed=0,1"], "--multirun"),
+        (["seed"], "seed"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_clear_line_and_status_2(
+    overrides: list[str], expected: str, data_dir: Path, tmp_path: Path
+) -> None:
+    places = {"data_dir": data_dir, "results_dir": tmp_path / "results"}
+    given = [f"{name}={place}" for name, place in places.items() if not any(name in override for override in overrides)]
+    done = kit("run", *given, *overrides)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("kit: ")
+    assert expected in done.stderr
+
+
+def test_a_submission_that_does_not_enter_the_track_is_a_mistake(submission: Callable[..., Path]) -> None:
+    folder = submission(SETUP_NOTHING, tracks=["cifar10"])
+    done = kit("run", f"submission={folder}")
+    assert done.returncode == 2
+    assert "enters cifar10, not track 'digits'" in done.stderr
+
+
+def test_what_would_run_is_printed_and_nothing_is_run(tmp_path: Path) -> None:
+    done = kit("run", "--cfg", "job", "config.lr=0.5", f"results_dir={tmp_path / 'results'}")
+    assert done.returncode == 0
+    assert "lr: 0.5" in done.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_help_lists_groups_submissions_and_hyperparameters() -> None:
+    done = kit("run", "--help")
+    assert done.returncode == 0
+    for expected in (
+        "submission: baselines/digits_cnn",
+        "track: digits",
+        "logger: none, wandb",
+        "lr: 0.1",
+        "--multirun",
+    ):
+        assert expected in done.stdout
+
+
+def test_a_sweep_leaves_one_record_per_run_and_reports_the_mistake_among_them(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    source = SETUP_NOTHING + "def train(run, state):\n    print('width', run.config.width)\n"
+    folder = submission(source, config={"width": 8}, ranges={"width": [1, 64]})
+    done = kit_run("--multirun", f"submission={folder}", "config.width=4,5,999", "loader=torch", "count_flops=false")
+    assert done.returncode == 2
+    assert "expected 1 to 64, got 999" in done.stderr
+    records = [json.loads(path.read_text()) for path in done.results.glob("*/record.json")]
+    assert sorted(record["submission"]["config"]["width"] for record in records) == [4, 5]
+
+
+@pytest.mark.parametrize("command", [["--help"], ["show", "RECORD"], ["show", "RECORD", "--json"], ["--version"]])
+def test_commands_that_train_nothing_do_not_import_torch_or_dali(command: list[str], example_record: Path) -> None:
+    arguments = [str(example_record) if word == "RECORD" else word for word in command]
+    code = (
+        "import sys\nfrom kit.cli import app\n"
+        "try:\n    app(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'nvidia.dali', 'hydra', 'wandb', 'sklearn'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_record_is_shown_to_people_and_to_programs(example_record: Path) -> None:
+    people = kit("show", str(example_record), COLUMNS="200")
+    assert people.returncode == 0
+    for expected in ("reached 99.00%", "not measured", "optimizer steps", "Evaluations", "digits_cnn"):
+        assert expected in people.stdout
+    programs = kit("show", str(example_record), "--json")
+    assert json.loads(programs.stdout) == json.loads((example_record / "record.json").read_text())
+
+
+def test_the_shell_completes_groups_submissions_and_hyperparameters() -> None:
+    def complete(line: str) -> set[str]:
+        asked = {"_KIT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        command = Path(sys.executable).parent / "kit"
+        done = subprocess.run([command], cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ | asked)
+        return set(done.stdout.split())
+
+    assert {"submission=baselines/digits_cnn", "submission=baselines/digits_mlp"} <= complete("kit run submission=")
+    assert "config.lr=" in complete("kit run seed=1 config.l")
+    assert complete("kit sh") == {"show"}
+
+
+def test_wandb_writes_offline_from_the_referee(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    source = SETUP_NOTHING + (
+        "import sys\ndef train(run, state):\n    assert 'wandb' not in sys.modules\n"
+        "    run.log(loss=float('nan'), epoch=1)\n    run.evaluate(lambda images: torch.zeros(len(images), 10))\n"
+    )
+    done = kit_run(f"submission={submission(source)}", "logger=wandb", "loader=torch", "count_flops=false")
+    assert done.returncode == 1, done.stderr
+    runs = list(done.results.glob("wandb/offline-run-*/*.wandb"))
+    assert len(runs) == 1
+    assert runs[0].stat().st_size > 0
+    (run_dir,) = done.results.glob("2*")
+    events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    assert {"loss": None, "epoch": 1.0} in [event.get("scalars") for event in events]
+    assert [event["type"] for event in events] == ["started", "clock_started", "logged", "evaluated", "ended"]
+
+
+@pytest.fixture(scope="session")
+def example_record(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """A run of the baseline, as `make run` does it."""
+    results = tmp_path_factory.mktemp("results")
+    done = kit("run", f"results_dir={results}", f"data_dir={data_dir}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run_dir,) = results.glob("2*")
+    return run_dir

@@ -1,0 +1,80 @@
+"""Imports point one way, and nothing heavy is imported before it is used."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+LAYERS = [
+    {"cli"},
+    {"configuration"},
+    {"referee", "submission", "analysis", "report"},
+    {"meters"},
+    {"hardware"},
+    {"results", "data"},
+    {"protocol"},
+    {"track", "errors", "version"},
+]
+"""From the top; a module imports from its own package and from layers below its own."""
+TRAINER_MAY = {"trainer", "data", "protocol", "track", "errors", "version"}
+REFEREE_ALSO = {"trainer.supervisor"}
+HEAVY = {"torch", "torchvision", "nvidia", "hydra", "omegaconf", "wandb", "sklearn", "duckdb", "scipy"}
+MAY_BE_HEAVY = {
+    "kit/configuration.py": {"hydra", "omegaconf"},
+    "kit/trainer/flops.py": {"torch"},
+    "kit/data/loaders/array_torch.py": {"torch"},
+    "kit/data/loaders/array_dali.py": {"torch", "nvidia"},
+}
+MODULES = sorted((ROOT / "kit").rglob("*.py"))
+
+
+def imported(path: Path, *, at_import: bool) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda() if at_import:
+                return
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")) if at_import:
+                return
+            case ast.Import():
+                found.update(alias.name for alias in node.names)
+            case ast.ImportFrom(module=str() as module):
+                found.update(f"{module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return found
+
+
+def layer(package: str) -> int:
+    return next(depth for depth, names in enumerate(LAYERS) if package in names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    package = path.relative_to(ROOT / "kit").with_suffix("").parts[0]
+    if package == "__init__":
+        return
+    for name in imported(path, at_import=False):
+        parts = name.split(".")
+        if parts[0] != "kit" or len(parts) < 2:
+            continue
+        target = parts[1]
+        if package == "trainer":
+            assert target in TRAINER_MAY, f"the trainer imports {name}"
+        elif target == "trainer":
+            assert package == "referee", f"{name}: only the referee knows the trainer, and of it the supervisor"
+            assert ".".join(parts[1:3]) in REFEREE_ALSO, name
+        elif target not in {package, "__version__"}:
+            assert layer(package) < layer(target), f"{path.relative_to(ROOT)} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
+    allowed = MAY_BE_HEAVY.get(str(path.relative_to(ROOT)), set())
+    heavy = {name.split(".")[0] for name in imported(path, at_import=True)} & HEAVY
+    assert heavy <= allowed
