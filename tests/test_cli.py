@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SETUP_NOTHING, Finished
+from support import ROOT, SETUP_NOTHING, Finished
 
 
 def kit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

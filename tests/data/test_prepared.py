@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from support import ROOT
 
 from kit.data.prepared import PublicArrays, prepare, read
 from kit.data.sources import digits

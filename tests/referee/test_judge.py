@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from kit.referee.judge import InvalidPredictions, Judge
 from kit.track import Metric
@@ -33,6 +34,6 @@ def test_top_5_counts_a_label_among_five_guesses() -> None:
         ("top1", np.full((4, 1), 2**31 - 1)),
     ],
 )
-def test_predictions_of_the_wrong_shape_or_class_are_refused(metric: Metric, predictions: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_predictions_of_the_wrong_shape_or_class_are_refused(metric: Metric, predictions: NDArray[np.float64]) -> None:
     with pytest.raises(InvalidPredictions, match="expected"):
         Judge(np.zeros(4, np.int64), 10, metric).score(predictions.astype(np.int32))

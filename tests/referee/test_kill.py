@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, SETUP_NOTHING, Finished
+from support import ROOT, SETUP_NOTHING, Finished
 
 from kit.errors import KitError
 from kit.results.store import read_record

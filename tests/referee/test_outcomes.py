@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import RIGHT_ANSWERS, SETUP_NOTHING, Finished
+from support import RIGHT_ANSWERS, SETUP_NOTHING, Finished
 
 WRONG_ANSWERS = "run.evaluate(lambda images: torch.eye(10)[torch.zeros(len(images), dtype=int)])"
 RAW_CHANNEL = "from kit.protocol import Predictions; import numpy as np; channel = run._channel"

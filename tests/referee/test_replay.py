@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import ROOT, SETUP_NOTHING, Finished
+from support import ROOT, SETUP_NOTHING, Finished
 
 LINEAR = """
 import time, torch

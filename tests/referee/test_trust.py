@@ -6,7 +6,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from conftest import RIGHT_ANSWERS, SETUP_NOTHING, Finished
+from support import RIGHT_ANSWERS, SETUP_NOTHING, Finished
 
 
 def test_patched_clocks_change_nothing_in_the_record(

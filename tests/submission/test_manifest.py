@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from kit.errors import KitError
 from kit.submission.manifest import find, load, source_sha256

@@ -15,7 +15,8 @@ from kit.trainer.flops import OperatorCounter
 def counted(work: Callable[[], Any]) -> Counted:
     with OperatorCounter() as counter:
         work()
-    return counter.counted()
+    count: Counted = counter.counted()
+    return count
 
 
 def total(count: Counted, operator_class: str | None = None) -> int:
