@@ -1,6 +1,5 @@
 """One conversation with one trainer, from launch to end: the timed run and the replay differ only in who answers."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from kit.protocol import (
     Ready,
     Scored,
 )
+from kit.referee.descriptor import public_folder
 from kit.referee.judge import InvalidPredictions
 from kit.referee.launch import Trainer
 from kit.track import Limits
@@ -72,6 +72,8 @@ class Conversation:
     traceback: str | None = None
     setup_s: float | None = None
     threads: int | None = None
+    data_mounted: bool = False
+    """Whether the data's descriptor was a read-only mount of its own."""
     go_ns: int | None = None
     end_ns: int | None = None
     verdicts: list[Stamped] = field(default_factory=list)
@@ -98,7 +100,7 @@ def converse(
         _setup(trainer, job, limits, listener, into)
         _timed(trainer, public_dir, limits, arbiter, listener, into)
     except _Ended as ended:
-        into.fate, into.reason, into.traceback = ended.fate, ended.reason, ended.traceback
+        into.fate, into.reason, into.traceback = ended.fate, printable(ended.reason), printable(ended.traceback)
     except ConnectionLost:
         into.fate = "crashed"
     except ProtocolError as error:
@@ -110,6 +112,13 @@ def converse(
         listener.on_end(trainer)
     if into.reason is None and into.fate == "crashed":
         _blame_exit(trainer, oom_kills, into)
+
+
+def printable(text: str | None) -> str | None:
+    """What an untrusted process said, without what a terminal would obey."""
+    return (
+        text if text is None else "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
+    )
 
 
 class _Ended(Exception):  # noqa: N818 - not an error of ours
@@ -145,12 +154,9 @@ def _timed(
     listener: Listener,
     into: Conversation,
 ) -> None:
-    descriptor = os.open(public_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with public_folder(public_dir) as (descriptor, into.data_mounted):
         into.go_ns = monotonic_ns()
         trainer.channel.send(Go(), descriptor=descriptor)
-    finally:
-        os.close(descriptor)
     go_ns = into.go_ns
     run_deadline_ns = go_ns + int(limits.run_s * 1e9)
     begun_ns: int | None = None

@@ -35,9 +35,9 @@ def count(path: Path, prepared: Prepared, tell: Callable[[Event], None]) -> Reco
             what ran, or the replay itself failed. The record stays as it is.
     """
     record = read_record(path)
-    if record.flops.method != "pending":
+    if record.flops.method == "replay":
         raise KitError(f"{path}: operations are counted already; a complete record is never changed")
-    if record.steps is None:
+    if record.flops.method == "absent":
         raise KitError(f"{path}: the run ended as '{record.outcome}' without finishing, so there is nothing to repeat")
     if prepared.fingerprint != record.track.dataset_fingerprint:
         raise KitError(f"{path}: the run was on other data than {prepared.root} holds")

@@ -231,14 +231,14 @@ class _Referee(Listener):
             ),
             steps=None if talk.done is None else Steps(**talk.done.steps.model_dump()),
             energy=self._energy(go_ns, reached_ns or end_ns),
-            flops=Flops(method="pending"),
+            flops=Flops(method="absent" if talk.done is None else "pending"),
             memory=Memory(
                 device_peak_bytes=talk.done.device_peak_bytes if talk.done is not None else None,
                 host_peak_bytes=self._host_peak_bytes,
             ),
             device=machine.describe(plan.device, talk.threads),
             software=machine.software(),
-            isolation=Isolation(mode="process", defences=DEFENCES),
+            isolation=Isolation(mode="process", defences=DEFENCES + ("data_mounted_read_only",) * talk.data_mounted),
         )
 
     def _energy(self, go_ns: int | None, stop_ns: int) -> Energy:

@@ -47,7 +47,9 @@ def energy(value: Energy) -> str:
 
 def flops(value: Flops) -> str:
     """Operations, or why there are none."""
-    if value.method == "pending" or value.train_total is None:
+    if value.method == "absent":
+        return "not counted: training did not return"
+    if value.train_total is None:
         return "not counted yet"
     line = f"{quantity(value.train_total, 'FLOP')} training, {quantity(value.evaluation_total or 0, 'FLOP')} evaluation"
     if not value.trusted:

@@ -128,7 +128,8 @@ class UncountedOperator(RecordModel):
 class Flops(RecordModel):
     """The arithmetic of the run, counted in a replay."""
 
-    method: Literal["pending", "replay"]
+    method: Literal["pending", "replay", "absent"]
+    """`pending` until the replay; `absent` when training did not return, so that there is nothing to repeat."""
     train_total: Count | None = None
     """Forward, backward and optimizer, as executed."""
     evaluation_total: Count | None = None

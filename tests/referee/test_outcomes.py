@@ -155,7 +155,15 @@ def test_a_trainer_that_fails_after_the_target_has_still_reached_it(
     record = kit_run(f"submission={submission(source)}", "loader=torch").record
     assert record["outcome"] == "reached"
     assert record["time"]["to_target_s"] > 0
-    assert record["flops"]["method"] == "pending"
+    assert record["flops"]["method"] == "absent"
+
+
+def test_what_a_submission_says_cannot_command_a_terminal(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    record = kit_run(f"submission={submission(body('raise ValueError(chr(27) + chr(91) + str(2) + chr(74))'))}").record
+    assert "ValueError" in record["reason"]
+    assert chr(27) not in record["reason"] + record["traceback"]
 
 
 def test_a_flood_of_output_is_cut_and_ends_up_in_the_log(

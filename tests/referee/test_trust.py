@@ -93,6 +93,43 @@ def test_the_test_labels_are_not_in_the_trainers_memory_arguments_environment_or
         assert str(data_dir) not in json.dumps(found[place])
 
 
+def test_the_data_descriptor_leads_nowhere_else_where_the_record_says_so(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    source = (
+        SETUP_NOTHING
+        + """
+import os
+
+def train(run, state):
+    folder = next(
+        number for number in map(int, os.listdir("/proc/self/fd"))
+        if os.path.exists(f"/proc/self/fd/{number}/train_images.npy")
+    )
+    print("UP", sorted(os.listdir(os.open("..", os.O_RDONLY, dir_fd=folder))))
+    print("AROUND", os.path.exists(f"/proc/self/fd/{folder}/../private"))
+    for attempt in (
+        lambda: os.open("new", os.O_WRONLY | os.O_CREAT, dir_fd=folder),
+        lambda: os.unlink("train_labels.npy", dir_fd=folder),
+        lambda: os.chmod(f"/proc/self/fd/{folder}/train_labels.npy", 0o777),
+    ):
+        try:
+            attempt()
+            print("CHANGED")
+        except OSError as error:
+            print("REFUSED", error.strerror)
+"""
+    )
+    done = kit_run(f"submission={submission(source)}", "loader=torch", "count_flops=false")
+    log = (done.run_dir / "output.log").read_text()
+    if "data_mounted_read_only" not in done.record["isolation"]["defences"]:
+        pytest.skip("this kernel, or this user, may not make a detached mount")
+    assert "UP ['test_images.npy', 'train_images.npy', 'train_labels.npy']" in log
+    assert "AROUND False" in log
+    assert "CHANGED" not in log
+    assert log.count("REFUSED Read-only file system") == 3
+
+
 def test_the_trainers_environment_is_made_from_nothing(
     submission: Callable[..., Path], kit_run: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
 ) -> None:

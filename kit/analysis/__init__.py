@@ -1,1 +1,0 @@
-"""Scores, decomposition and progress."""
