@@ -13,9 +13,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
 
 
 class Model(BaseModel):
-    """Base of everything that is read from a file or a message: frozen, and a stranger's key is an error."""
+    """Base of everything that is read from a file or a message: frozen, finite, and a stranger's key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Limits(Model):

@@ -45,7 +45,7 @@ def kit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         (["track.limits.run_s=0"], "track.limits.run_s: input should be greater than 0"),
         (["loader=pil"], "loader: input should be 'dali' or 'torch', got 'pil'"),
         (["isolation=none"], "isolation: input should be 'process', got 'none'"),
-        (["data_dir=/proc/nothing/here"], "cannot prepare digits in /proc/nothing/here"),
+        (["data_dir=/proc/nothing/here"], "cannot prepare digits in /proc/nothing/here/digits"),
         (["results_dir=/proc/nothing/here"], "cannot write results to /proc/nothing/here"),
         (["seed=0,1"], "--multirun"),
         (["seed"], "seed"),

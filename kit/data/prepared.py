@@ -71,6 +71,8 @@ class Prepared:
                 raise KitError(f"{self.root / name}: {error.strerror}{again}") from error
             if found != expected:
                 raise KitError(f"{self.root / name}: SHA-256 is {found[:12]}, expected {expected[:12]}: damaged{again}")
+        if self.fingerprint != _fingerprint(self._files):
+            raise KitError(f"{self.root / 'dataset.json'}: the fingerprint is not that of the files{again}")
 
 
 def prepare(track: Track, data_dir: Path) -> Prepared:
@@ -80,13 +82,13 @@ def prepare(track: Track, data_dir: Path) -> Prepared:
         KitError: The dataset is unknown, damaged, or not the one that the track names.
     """
     root = data_dir / track.dataset
-    if not (root / "dataset.json").exists():
+    if not os.path.exists(root / "dataset.json"):
         if track.dataset not in SOURCES:
             raise KitError(f"there is no dataset '{track.dataset}'; known: {', '.join(sorted(SOURCES))}")
         try:
             _write(SOURCES[track.dataset](), track.dataset, root)
         except OSError as error:
-            raise KitError(f"cannot prepare {track.dataset} in {data_dir}: {error.strerror}") from error
+            raise KitError(f"cannot prepare {track.dataset} in {root}: {error.strerror}") from error
     prepared = read(root)
     prepared.verify()
     if track.dataset_fingerprint is not None and prepared.fingerprint != track.dataset_fingerprint:
@@ -143,8 +145,7 @@ def _write(raw: RawDataset, name: str, root: Path) -> None:
             mean=tuple(pixels.mean((0, 2, 3)).tolist()),
             std=tuple(pixels.std((0, 2, 3)).tolist()),
         )
-        fingerprint = _sha256("".join(f"{path} {files[path]}\n" for path in sorted(files)).encode())
-        manifest = Manifest(spec=spec, files=files, fingerprint=fingerprint)
+        manifest = Manifest(spec=spec, files=files, fingerprint=_fingerprint(files))
         (partial / "dataset.json").write_text(manifest.model_dump_json(indent=2) + "\n")
         partial.chmod(0o755)
         os.rename(partial, root)
@@ -153,6 +154,10 @@ def _write(raw: RawDataset, name: str, root: Path) -> None:
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fingerprint(files: dict[str, str]) -> str:
+    return _sha256("".join(f"{path} {files[path]}\n" for path in sorted(files)).encode())
 
 
 def _sha256(data: bytes) -> str:

@@ -16,6 +16,8 @@ from kit.results.record import Energy
 POLL_S = 0.004
 MIN_STEPS = 3
 """Steps of the counter that a window must hold."""
+STALL_STEPS = 3
+"""A counter that does not move for so many of its steps stands still."""
 SENSOR_GAIN = 0.05
 """Error of the power sensor itself, as a fraction: a few percent per card (Yang et al., SC'24)."""
 
@@ -67,6 +69,8 @@ class EnergyMeter:
         (first_ns, first_mj), (last_ns, last_mj) = inside[0], inside[-1]
         joules = (last_mj - first_mj) / 1000 * (stop_ns - start_ns) / (last_ns - first_ns)
         period_s = (last_ns - first_ns) / 1e9 / (len(inside) - 1)
+        if max(first_ns - start_ns, stop_ns - last_ns) > STALL_STEPS * period_s * 1e9:
+            return absent("the energy counter stood still at an edge of the window")
         # Each edge lies within one step of a noted one; power there may be anything up to the mean.
         edges = joules * period_s * 1e9 / (stop_ns - start_ns)
         return Energy(

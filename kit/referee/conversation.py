@@ -116,9 +116,9 @@ def converse(
 
 def printable(text: str | None) -> str | None:
     """What an untrusted process said, without what a terminal would obey."""
-    return (
-        text if text is None else "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
-    )
+    if text is None:
+        return None
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 class _Ended(Exception):  # noqa: N818 - not an error of ours
@@ -171,7 +171,6 @@ def _timed(
             raise _Ended("timeout", f"the run took longer than {limits.run_s:g} s") from None
         if received is None:
             raise _Ended("crashed")
-        into.end_ns = received.at_ns
         match received.message:
             case Predictions():
                 assert received.predictions is not None
@@ -190,9 +189,10 @@ def _timed(
             case Log(scalars=scalars):
                 listener.on_log((received.at_ns - go_ns) / 1e9, scalars)
             case Done() as done:
-                into.done = done
+                into.done, into.end_ns = done, received.at_ns
                 raise _Ended("done")
             case Failed(kind=kind, reason=reason, traceback=traceback):
+                into.end_ns = received.at_ns
                 raise _Ended(kind, reason, traceback)
             case Ready():
                 raise ProtocolError("'ready' twice")

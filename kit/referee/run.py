@@ -48,6 +48,9 @@ from kit.results.store import EVENTS_FILE, OUTPUT_FILE, create_run_dir, snapshot
 from kit.track import Track
 from kit.version import __version__
 
+MAX_LOGS = 100_000
+"""Later ones are dropped: the event file cannot be made to fill the disk."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -136,6 +139,7 @@ class _Referee(Listener):
         self._talk = Conversation()
         self._memory: MemoryMeter | None = None
         self._host_peak_bytes: int | None = None
+        self._logs = 0
         self._meter: EnergyMeter | None = None
         self._no_energy = "no GPU: the run was on the CPU, whose energy is not measured yet"
         if plan.device == "cuda":
@@ -178,7 +182,9 @@ class _Referee(Listener):
         self._tell(ClockStarted(setup_s=setup_s))
 
     def on_log(self, elapsed_s: float, scalars: dict[str, float | None]) -> None:
-        self._tell(Logged(elapsed_s=elapsed_s, scalars=scalars))
+        self._logs += 1
+        if self._logs <= MAX_LOGS:
+            self._tell(Logged(elapsed_s=elapsed_s, scalars=scalars))
 
     def on_verdict(self, verdict: Stamped) -> None:
         go_ns = self._talk.go_ns or 0

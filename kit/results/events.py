@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Literal, Protocol
 
-from kit.results.record import Record, RecordModel
-from kit.track import Track
+from kit.results.record import Record
+from kit.track import Model, Track
 
 
-class Started(RecordModel):
+class Started(Model):
     """The trainer was launched."""
 
     type: Literal["started"] = "started"
@@ -19,14 +19,14 @@ class Started(RecordModel):
     device: str
 
 
-class ClockStarted(RecordModel):
+class ClockStarted(Model):
     """Setup is done and `go` was sent."""
 
     type: Literal["clock_started"] = "clock_started"
     setup_s: float
 
 
-class Logged(RecordModel):
+class Logged(Model):
     """The submission logged numbers."""
 
     type: Literal["logged"] = "logged"
@@ -34,7 +34,7 @@ class Logged(RecordModel):
     scalars: dict[str, float | None]
 
 
-class Evaluated(RecordModel):
+class Evaluated(Model):
     """The referee gave a verdict."""
 
     type: Literal["evaluated"] = "evaluated"
@@ -45,7 +45,7 @@ class Evaluated(RecordModel):
     """Since `go`, as read at that moment; None without a meter."""
 
 
-class Ended(RecordModel):
+class Ended(Model):
     """The timed run is over."""
 
     type: Literal["ended"] = "ended"
@@ -54,13 +54,13 @@ class Ended(RecordModel):
     elapsed_s: float | None
 
 
-class CountStarted(RecordModel):
+class CountStarted(Model):
     """The replay that counts operations was launched."""
 
     type: Literal["count_started"] = "count_started"
 
 
-class Completed(RecordModel):
+class Completed(Model):
     """The record is on disk as it stays."""
 
     type: Literal["completed"] = "completed"

@@ -3,10 +3,11 @@
 Absent is not zero: what could not be measured is None, and a field beside it says why.
 """
 
-from datetime import datetime
+import json
+from datetime import UTC
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from kit.protocol import Phase
 from kit.track import Limits, Metric, Model, Track
@@ -21,20 +22,19 @@ Bytes = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class RecordModel(Model):
-    """Base of the record's parts: no NaN and no infinity gets in."""
+def _json(config: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(config, allow_nan=False)  # raises ValueError for what JSON cannot hold
+    return config
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-
-class GitState(RecordModel):
+class GitState(Model):
     """The code that the kit ran from."""
 
     commit: str
     dirty: bool
 
 
-class TrackInfo(RecordModel):
+class TrackInfo(Model):
     """What was raced: the track as it was, and the data as it was."""
 
     name: str
@@ -53,7 +53,7 @@ class TrackInfo(RecordModel):
         return Track(**self.model_dump())
 
 
-class SubmissionInfo(RecordModel):
+class SubmissionInfo(Model):
     """What raced."""
 
     name: str
@@ -62,10 +62,10 @@ class SubmissionInfo(RecordModel):
     base: str | None
     source_sha256: str
     """Over names and contents of all files of the submission's folder."""
-    config: dict[str, Any]
+    config: Annotated[dict[str, Any], AfterValidator(_json)]
 
 
-class Evaluation(RecordModel):
+class Evaluation(Model):
     """One verdict."""
 
     elapsed_s: Seconds
@@ -76,7 +76,7 @@ class Evaluation(RecordModel):
     reached: bool
 
 
-class Time(RecordModel):
+class Time(Model):
     """Durations by the referee's CLOCK_MONOTONIC."""
 
     to_target_s: Seconds | None
@@ -87,7 +87,7 @@ class Time(RecordModel):
     evaluation_s: Seconds
 
 
-class Steps(RecordModel):
+class Steps(Model):
     """What training did, by the trainer's own count."""
 
     optimizer_steps: Count
@@ -95,7 +95,7 @@ class Steps(RecordModel):
     evaluations: Count
 
 
-class Energy(RecordModel):
+class Energy(Model):
     """Energy from `go` to the target, or to the end of a run that missed it."""
 
     device_j: Joules | None
@@ -106,7 +106,7 @@ class Energy(RecordModel):
     unavailable_because: str | None
 
 
-class OperatorFlops(RecordModel):
+class OperatorFlops(Model):
     """Calls of one operator class in one dtype and phase. A multiply-add is two operations."""
 
     operator_class: str
@@ -117,7 +117,7 @@ class OperatorFlops(RecordModel):
     bytes_per_call: float
 
 
-class UncountedOperator(RecordModel):
+class UncountedOperator(Model):
     """An operator that computes but has no rule."""
 
     operator: str
@@ -125,7 +125,7 @@ class UncountedOperator(RecordModel):
     bytes: Bytes
 
 
-class Flops(RecordModel):
+class Flops(Model):
     """The arithmetic of the run, counted in a replay."""
 
     method: Literal["pending", "replay", "absent"]
@@ -142,7 +142,7 @@ class Flops(RecordModel):
     untrusted_because: str | None = None
 
 
-class Memory(RecordModel):
+class Memory(Model):
     """Peaks."""
 
     device_peak_bytes: Bytes | None
@@ -151,7 +151,7 @@ class Memory(RecordModel):
     """Sum over the trainer's processes of each one's own peak resident memory (an upper bound)."""
 
 
-class Device(RecordModel):
+class Device(Model):
     """What trained."""
 
     type: Literal["cpu", "cuda"]
@@ -165,7 +165,7 @@ class Device(RecordModel):
     power_limit_w: float | None
 
 
-class Software(RecordModel):
+class Software(Model):
     """Versions."""
 
     python: str
@@ -175,19 +175,19 @@ class Software(RecordModel):
     cuda_driver: str | None
 
 
-class Isolation(RecordModel):
+class Isolation(Model):
     """How the trainer was kept apart."""
 
     mode: Literal["process"]
     defences: tuple[str, ...]
 
 
-class Record(RecordModel):
+class Record(Model):
     """One run. Written when the timed run ends, and once more when its operations are counted; then never again."""
 
     schema_version: Literal[1] = 1
     id: str
-    started_at: datetime
+    started_at: Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
     kit_version: str
     git: GitState | None
     track: TrackInfo

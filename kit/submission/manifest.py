@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Manifest(Model):
         if name not in self.config:
             declared = ", ".join(self.config) or "none"
             return f"config.{name}: submission '{self.name}' declares no such hyperparameter; declared: {declared}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"config.{name}: expected a finite number, got {value!r}"
         default = self.config[name]
         wanted = type(default)
         fits = default is None or (isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool))
@@ -73,7 +76,7 @@ def load(folder: Path) -> Manifest:
             raise KitError(f"{folder}: not a submission: {needed.name} is missing")
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, bytes that are no text
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
         raise KitError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error

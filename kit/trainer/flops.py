@@ -10,6 +10,7 @@ LSTM, integer and grouped matrix products count nothing there.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -70,15 +71,15 @@ OWN_RULES: dict[Any, Rule] = {
     aten._grouped_mm: _product,
 }
 
+PRODUCT = re.compile(r"(^|_|add|addb|baddb|b)mm(_|$)|(^|add)mv(_|$)|^v?dot$")
+"""Names of matrix and vector products; `lgamma` is none."""
+
 CLASSES = (
     ("convolution", "conv"),
     ("attention", "attention"),
     ("rnn", "rnn"),
     ("lstm", "rnn"),
     ("norm", "norm"),
-    ("mm", "gemm"),
-    ("mv", "gemm"),
-    ("dot", "gemm"),
     ("copy", "copy"),
     ("clone", "copy"),
     ("embedding", "gather"),
@@ -87,22 +88,10 @@ CLASSES = (
 )
 """Operator class by a part of the operator's name; the first that fits."""
 
-COMPUTES = (
-    "linalg",
-    "fft",
-    "mm",
-    "conv",
-    "rnn",
-    "lstm",
-    "gru",
-    "attention",
-    "quantized",
-    "solve",
-    "svd",
-    "cdist",
-    "bilinear",
+COMPUTES = re.compile(
+    "linalg|fft|conv|rnn|lstm|gru|attention|transformer|quantized|solve|svd|cdist|geqrf|cholesky|inverse|^_trilinear$"
 )
-"""An operator whose name holds one of these does real work: without a rule it is listed as uncounted."""
+"""Names of operators that do real work, beside products: without a rule they are listed as uncounted."""
 
 
 class OperatorCounter(TorchDispatchMode):
@@ -165,9 +154,10 @@ class OperatorCounter(TorchDispatchMode):
             return
         size = sum(math.prod(tensor.shape) * tensor.element_size() for tensor in tensors)
         short = name.removeprefix("aten.")
-        if not has_rule and (
-            namespace not in ("aten", "prim", "prims", "profiler") or any(part in short for part in COMPUTES)
-        ):
+        known = namespace in ("aten", "prim", "prims", "profiler") and not (
+            PRODUCT.search(short) or COMPUTES.search(short)
+        )
+        if not has_rule and not known:
             self._uncounted_calls[name] += 1
             self._uncounted_bytes[name] += size
         key = (_operator_class(short, args), _dtype(tensors, short, has_rule), self._phase)
@@ -177,7 +167,7 @@ class OperatorCounter(TorchDispatchMode):
 
 
 def _operator_class(name: str, args: Any) -> str:
-    found = next((operator_class for part, operator_class in CLASSES if part in name), "other")
+    found = "gemm" if PRODUCT.search(name) else next((kind for part, kind in CLASSES if part in name), "other")
     if found == "conv" and _is_depthwise(name, args):
         return "depthwise_conv"
     return found

@@ -187,7 +187,10 @@ class Run:
         return Verdict(received.message.value, received.message.reached)
 
     def log(self, **scalars: float) -> None:
-        """Show numbers on the live display and keep them in the event file: `run.log(epoch=3, loss=0.4)`."""
+        """Show numbers on the live display and keep them in the event file: `run.log(epoch=3, loss=0.4)`.
+
+        The first 100,000 calls of a run are kept.
+        """
         values = {name: float(value) for name, value in scalars.items()}
         self._channel.send(
             Log(scalars={name: value if math.isfinite(value) else None for name, value in values.items()})

@@ -28,6 +28,7 @@ def test_a_run_that_reaches_the_target_says_when(
     assert record["energy"]["device_j"] is None
     assert record["energy"]["unavailable_because"]
     assert record["flops"]["method"] == "replay"
+    assert record["memory"]["host_peak_bytes"] > 100 << 20
     assert str(done.run_dir / "record.json") in done.stdout
 
 

@@ -95,11 +95,13 @@ class DaliArrayLoader:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
         # An epoch that was broken off leaves prefetched batches behind, and DALI cannot reset in the middle of one:
         # then a new pipeline is built (a few milliseconds).
-        iterator, self._iterator = self._iterator or self._build(), None
+        iterator, self._iterator = self._build() if self._iterator is None else self._iterator, None
         self._epoch += 1
+        next_epoch = self._epoch
         for (batch,) in iterator:
             yield batch["images"], batch["labels"].view(-1) if self._has_labels else None
-        self._iterator = iterator
+        if self._epoch == next_epoch:  # else another epoch began inside this one, and this pipeline lags behind
+            self._iterator = iterator
 
     def _build(self) -> Any:
         spec, gpu = self._spec, self._device.type == "cuda"
