@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from records import make_record
 
 from kit.results.record import (
     Device,
@@ -22,7 +23,6 @@ from kit.results.record import (
     TrackInfo,
 )
 from kit.track import Limits
-from tests.results.records import make_record
 
 seconds = st.floats(0, 1e9)
 evaluations = st.builds(

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from records import make_record
 
 from kit.errors import KitError
 from kit.results.record import SCHEMA_VERSION, Record
 from kit.results.store import create_run_dir, read_record, snapshot_source, write_record
-from tests.results.records import make_record
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WHOLE = make_record().model_dump_json(indent=2).encode()
