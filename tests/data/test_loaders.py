@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats  # type: ignore[import-untyped]
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -79,6 +79,7 @@ def test_a_window_of_known_power_is_measured(step_s: float, load_w: float) -> No
     assert energy.unavailable_because is None
     assert energy.update_period_s == pytest.approx(step_s, abs=step_s / 2 + late_s)
     assert energy.uncertainty_j is not None
+    assert energy.device_j is not None
     assert abs(energy.device_j - load_w * window_s) <= energy.uncertainty_j
 
 

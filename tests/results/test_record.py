@@ -118,4 +118,4 @@ def test_counts_are_not_negative(key: str) -> None:
 
 def test_a_record_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        make_record().seed = 2  # type: ignore[misc]
+        make_record().seed = 2
