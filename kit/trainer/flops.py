@@ -160,7 +160,8 @@ class OperatorCounter(TorchDispatchMode):
         if not has_rule and not known:
             self._uncounted_calls[name] += 1
             self._uncounted_bytes[name] += size
-        key = (_operator_class(short, args), _dtype(tensors, short, has_rule), self._phase)
+        operator_class = _operator_class(short, args) if namespace == "aten" else "other"
+        key = (operator_class, _dtype(tensors, short, has_rule), self._phase)
         self._calls[key] += 1
         self._flops[key] += flops
         self._bytes[key] += size

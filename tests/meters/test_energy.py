@@ -8,7 +8,7 @@ from time import monotonic_ns
 
 import pytest
 
-from kit.meters.energy import MIN_STEPS, CounterError, EnergyMeter, absent
+from kit.meters.energy import MIN_STEPS, POLL_S, CounterError, EnergyMeter, absent
 from kit.results.record import Energy
 
 PATIENCE_S = 20.0
@@ -35,15 +35,17 @@ class Card:
         self._seen = 0
         self._awaited = 0
         self._reached = threading.Event()
-        self.lateness_ns: list[int] = []
-        """How long after each step it was first read."""
+        self._read_ns = self._start_ns
+        self._late_ns = 0
 
     def __call__(self) -> int:
         now_ns = monotonic_ns()
+        self._late_ns = max(self._late_ns, now_ns - self._read_ns - int(POLL_S * 1e9))
+        self._read_ns = now_ns
         step = (now_ns - self._start_ns) // self._step_ns
         if step > self._seen:
             self._seen = step
-            self.lateness_ns.append((now_ns - self._start_ns) % self._step_ns)
+            self._late_ns = max(self._late_ns, (now_ns - self._start_ns) % self._step_ns)
             if step >= self._awaited:
                 self._reached.set()
         at_ns = self._start_ns + step * self._step_ns
@@ -61,6 +63,24 @@ class Card:
         self._awaited = self._seen + steps
         assert self._reached.wait(PATIENCE_S)
 
+    @property
+    def steps(self) -> int:
+        """Steps that have been read."""
+        return self._seen
+
+    @property
+    def late_s(self) -> float:
+        """How long after it happened a step may have been noted: what a busy machine is forgiven."""
+        return self._late_ns / 1e9
+
+    def late_j(self) -> float:
+        """What that can move the energy of a window by, at both its edges."""
+        return 2 * self.late_s * max(self._idle_w, self._load_w)
+
+    def require_a_machine_that_keeps_up(self) -> None:
+        if self.late_s > 2 * self._step_ns / 1e9:
+            pytest.skip(f"this machine was away for {self.late_s:.3f} s: no meter can follow steps then")
+
 
 @pytest.mark.parametrize("step_s", [0.02, 0.05])
 @pytest.mark.parametrize("load_w", [300.0, 20.0])
@@ -68,19 +88,18 @@ def test_a_window_of_known_power_is_measured(step_s: float, load_w: float) -> No
     card = Card(step_s, idle_w=60.0, load_w=load_w)
     with following(card) as meter:
         start_ns = card.load()
-        first = len(card.lateness_ns)
         card.wait(int(0.4 / step_s))
         stop_ns = monotonic_ns()
+    card.require_a_machine_that_keeps_up()
     energy = meter.energy(start_ns, stop_ns)
-    window_s = (stop_ns - start_ns) / 1e9
-    late_s = max(card.lateness_ns[max(0, first - 1) :]) / 1e9
-    assert energy.device_j == pytest.approx(load_w * window_s, rel=0.03 + 2 * late_s / window_s)
+    true_j = load_w * (stop_ns - start_ns) / 1e9
+    assert energy.device_j == pytest.approx(true_j, abs=0.03 * true_j + card.late_j())
     assert energy.method == "nvml_total_energy"
     assert energy.unavailable_because is None
-    assert energy.update_period_s == pytest.approx(step_s, abs=step_s / 2 + late_s)
+    assert energy.update_period_s == pytest.approx(step_s, abs=step_s / 2 + card.late_s)
     assert energy.uncertainty_j is not None
     assert energy.device_j is not None
-    assert abs(energy.device_j - load_w * window_s) <= energy.uncertainty_j
+    assert abs(energy.device_j - true_j) <= energy.uncertainty_j + card.late_j()
 
 
 def test_the_energy_is_that_of_the_window_and_not_of_the_whole_following() -> None:
@@ -91,10 +110,10 @@ def test_the_energy_is_that_of_the_window_and_not_of_the_whole_following() -> No
         card.wait(10)
         stop_ns = monotonic_ns()
         card.wait(5)
+    card.require_a_machine_that_keeps_up()
     energy = meter.energy(start_ns, stop_ns)
-    window_s = (stop_ns - start_ns) / 1e9
-    late_s = max(card.lateness_ns) / 1e9
-    assert energy.device_j == pytest.approx(500.0 * window_s, rel=0.05 + 2 * late_s / window_s)
+    true_j = 500.0 * (stop_ns - start_ns) / 1e9
+    assert energy.device_j == pytest.approx(true_j, abs=0.05 * true_j + card.late_j())
 
 
 def test_the_display_sees_energy_grow_and_never_a_guess_before_the_first_step() -> None:
@@ -220,7 +239,7 @@ def test_stopping_twice_or_before_the_start_is_harmless() -> None:
 def test_the_meter_starts_just_after_a_step() -> None:
     card = Card(0.05, idle_w=100.0, load_w=100.0)
     with following(card):
-        assert len(card.lateness_ns) >= 1
+        assert card.steps >= 1
 
 
 def test_steps_are_noted_in_order_of_time() -> None:
@@ -230,6 +249,7 @@ def test_steps_are_noted_in_order_of_time() -> None:
         for _ in range(5):
             marks.append(monotonic_ns())
             card.wait(3)
+    card.require_a_machine_that_keeps_up()
     energies = [meter.energy(start, stop) for start, stop in pairwise(marks)]
     whole = meter.energy(marks[0], marks[-1])
     assert whole.device_j is not None

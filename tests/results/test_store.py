@@ -186,11 +186,14 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 def read_or_named(folder: Path, content: bytes) -> None:
+    """Nothing but a record or a KitError comes of it, and the error names the file."""
     (folder / "record.json").write_bytes(content)
+    said = f"{folder / 'record.json'}"
     try:
         assert isinstance(read_record(folder), Record)
     except KitError as error:
-        assert str(folder / "record.json") in str(error)
+        said = str(error)
+    assert str(folder / "record.json") in said
 
 
 @given(content=st.binary(max_size=200))
