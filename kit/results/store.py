@@ -43,7 +43,7 @@ def write_record(record: Record, run_dir: Path) -> Path:
     path = run_dir / RECORD_FILE
     descriptor, partial = tempfile.mkstemp(prefix=".record-", dir=run_dir)
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(record.model_dump_json(indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())

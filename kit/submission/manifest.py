@@ -75,7 +75,7 @@ def load(folder: Path) -> Manifest:
         if not needed.is_file():
             raise KitError(f"{folder}: not a submission: {needed.name} is missing")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, bytes that are no text
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)

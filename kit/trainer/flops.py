@@ -89,7 +89,7 @@ CLASSES = (
 """Operator class by a part of the operator's name; the first that fits."""
 
 COMPUTES = re.compile(
-    "linalg|fft|conv|rnn|lstm|gru|attention|transformer|quantized|solve|svd|cdist|geqrf|cholesky|inverse|^_trilinear$"
+    "linalg|fft|conv(?!ert)|rnn|lstm|gru|attention|transformer|quantized|solve|svd|cdist|geqrf|cholesky|inverse|^_trilinear$"
 )
 """Names of operators that do real work, beside products: without a rule they are listed as uncounted."""
 
