@@ -154,10 +154,7 @@ class OperatorCounter(TorchDispatchMode):
             return
         size = sum(math.prod(tensor.shape) * tensor.element_size() for tensor in tensors)
         short = name.removeprefix("aten.")
-        known = namespace in ("aten", "prim", "prims", "profiler") and not (
-            PRODUCT.search(short) or COMPUTES.search(short)
-        )
-        if not has_rule and not known:
+        if not has_rule and _computes(namespace, short):
             self._uncounted_calls[name] += 1
             self._uncounted_bytes[name] += size
         operator_class = _operator_class(short, args) if namespace == "aten" else "other"
@@ -165,6 +162,12 @@ class OperatorCounter(TorchDispatchMode):
         self._calls[key] += 1
         self._flops[key] += flops
         self._bytes[key] += size
+
+
+def _computes(namespace: str, name: str) -> bool:
+    """Whether an operator does work that ought to have a rule: what is foreign to torch is taken to."""
+    own = namespace in ("aten", "prim", "prims", "profiler")
+    return not own or bool(PRODUCT.search(name) or COMPUTES.search(name))
 
 
 def _operator_class(name: str, args: Any) -> str:

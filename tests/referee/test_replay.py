@@ -17,6 +17,11 @@ def setup(run):
 """
 
 
+def kit_count(run_dir: Path, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kit.cli", "count", str(run_dir), "--data-dir", str(data_dir)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_a_run_that_is_never_twice_the_same_is_replayed_in_as_many_steps(
     submission: Callable[..., Path], kit_run: Callable[..., Finished]
 ) -> None:
@@ -141,8 +146,7 @@ def test_a_record_without_operations_is_completed_by_kit_count_and_then_never_ch
     done = kit_run(f"submission={submission(source)}", "count_flops=false")
     before = done.record
     assert before["flops"]["method"] == "pending"
-    command = [sys.executable, "-m", "kit.cli", "count", str(done.run_dir), "--data-dir", str(data_dir)]
-    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    first = kit_count(done.run_dir, data_dir)
     assert first.returncode == 0, first.stderr
     after = done.record
     assert after["flops"]["method"] == "replay"
@@ -150,7 +154,7 @@ def test_a_record_without_operations_is_completed_by_kit_count_and_then_never_ch
     assert {key: value for key, value in after.items() if key != "flops"} == {
         key: value for key, value in before.items() if key != "flops"
     }
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    second = kit_count(done.run_dir, data_dir)
     assert second.returncode == 2
     assert "counted already" in second.stderr
     assert json.loads((done.run_dir / "record.json").read_text()) == after
@@ -160,8 +164,7 @@ def test_nothing_to_count_is_one_clear_line(
     submission: Callable[..., Path], kit_run: Callable[..., Finished], data_dir: Path
 ) -> None:
     done = kit_run(f"submission={submission(SETUP_NOTHING + 'def train(run, state):' + chr(10) + '    1 / 0')}")
-    command = [sys.executable, "-m", "kit.cli", "count", str(done.run_dir), "--data-dir", str(data_dir)]
-    counted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    counted = kit_count(done.run_dir, data_dir)
     assert counted.returncode == 2
     assert counted.stderr.count("\n") == 1
     assert "nothing to repeat" in counted.stderr
