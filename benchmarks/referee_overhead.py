@@ -20,6 +20,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from kit.data.loaders import Kind
+
 ROOT = Path(__file__).parents[1]
 SUBMISSION = ROOT / "baselines" / "digits_cnn"
 
@@ -27,7 +29,7 @@ SUBMISSION = ROOT / "baselines" / "digits_cnn"
 class BareRun:
     """What a script would do for itself: read the data, make a loader, compare predictions with labels it has."""
 
-    def __init__(self, seed: int, loader: str, prepared: Any, config: dict[str, Any]) -> None:
+    def __init__(self, seed: int, loader: Kind, prepared: Any, config: dict[str, Any]) -> None:
         import torch
 
         self.config = SimpleNamespace(**config)
@@ -40,7 +42,7 @@ class BareRun:
         """Read the data: the clock is running."""
         import torch
 
-        from kit.data.prepared import PublicArrays
+        from kit.data.public import PublicArrays
 
         descriptor = os.open(self._prepared.public_dir, os.O_RDONLY)
         self._data = PublicArrays(descriptor)
@@ -57,7 +59,7 @@ class BareRun:
 
     def loader(self, split: str, batch_size: int, **options: Any) -> Any:
         """The kit's loader, without the kit around it."""
-        from kit.data.augment import LoaderOptions
+        from kit.data.augment import ArrayOptions
         from kit.data.loaders import array_loader
 
         return array_loader(
@@ -65,7 +67,7 @@ class BareRun:
             self._data.train_images,
             self._data.train_labels,
             self._prepared.spec,
-            LoaderOptions(batch_size=batch_size, shuffle=True, **options),
+            ArrayOptions(batch_size=batch_size, shuffle=True, **options),
             seed=self.seed,
             device=self.device,
         )
@@ -86,7 +88,7 @@ class BareRun:
         print(scalars, file=sys.stderr)
 
 
-def bare(seed: int, loader: str, data_dir: Path) -> None:
+def bare(seed: int, loader: Kind, data_dir: Path) -> None:
     """Train once and print the seconds from start to target."""
     if loader == "dali":
         import nvidia.dali.plugin.pytorch  # noqa: F401

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from kit.version import __version__
 
 if TYPE_CHECKING:
     from kit.configuration import Configuration
+    from kit.data.prepared import Prepared
+    from kit.track import Track
 
 app = typer.Typer(
     name="kit",
@@ -20,6 +23,22 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+data = typer.Typer(
+    name="data", help="What tracks are raced on: list, prepare, verify, synthesize.", no_args_is_help=True
+)
+app.add_typer(data)
+
+TrackName = Annotated[str, typer.Argument(help="A track's name, or a track file of your own (.yaml).")]
+DataDir = Annotated[Path, typer.Option(help="Where prepared data lies.")]
+
+
+class SyntheticKind(StrEnum):
+    """What `kit data synthesize` writes."""
+
+    CIFAR10 = "cifar10"
+    CIFAR10_BINARY = "cifar10-binary"
+    IMAGENET = "imagenet"
+    IMAGENET_TARS = "imagenet-tars"
 
 
 def _complete_overrides(context: typer.Context, incomplete: str) -> list[str]:
@@ -64,17 +83,27 @@ def _run_one(configuration: "Configuration") -> bool:
     from kit.report.wandb_logger import WandbLogger
 
     plan = configuration.plan()
+    prepared = _prepared(plan.track, configuration.data_dir)
     observers: list[Display | WandbLogger] = [Display(Console())]
     logger = configuration.logger
     if logger.type == "wandb":
         config = configuration.model_dump(mode="json", exclude={"logger", "data_dir", "results_dir"})
         observers.append(WandbLogger(logger.project, logger.mode, configuration.results_dir, config))
     try:
-        record, _ = referee(plan, observers)
+        record, _ = referee(plan, prepared, observers)
     finally:
         for observer in observers:
             observer.close()
     return record.outcome == "reached"
+
+
+def _prepared(track: "Track", data_dir: Path, *, source: Path | None = None, rehearsal: bool = False) -> "Prepared":
+    from kit.data.preparation import prepare
+    from kit.data.sources import Request
+    from kit.report.progress import progress
+
+    with progress(Console(), f"preparing {track.dataset}", unit="images") as tell:
+        return prepare(track, data_dir, Request(path=source, rehearsal=rehearsal, tell=tell))
 
 
 @app.command()
@@ -96,23 +125,95 @@ def show(
 @app.command()
 def count(
     record: Annotated[Path, typer.Argument(help="A record.json, or the run's folder.")],
-    data_dir: Annotated[Path, typer.Option(help="Where prepared data lies.")] = Path("data"),
+    data_dir: DataDir = Path("data"),
 ) -> None:
     """Count the operations of a run whose record still lacks them, by replaying it."""
-    from kit.data.prepared import prepare
     from kit.referee.replay import count as replay
     from kit.report.live import Display
     from kit.results.events import Completed
     from kit.results.store import read_record, record_path
 
     path = record_path(record)
-    prepared = prepare(read_record(path).track.as_track(), data_dir)
+    prepared = _prepared(read_record(path).track.as_track(), data_dir)
     display = Display(Console())
     try:
         completed = replay(path, prepared, display.on_event)
         display.on_event(Completed(record=completed, path=path))
     finally:
         display.close()
+
+
+@data.command("list")
+def list_data(
+    data_dir: DataDir = Path("data"),
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Every track with the state of its data."""
+    from kit.configuration import load_track, track_names
+    from kit.report.datasets import as_json, print_states, states
+
+    found = states([load_track(name) for name in track_names()], data_dir)
+    if json:
+        print(as_json(found))
+    else:
+        print_states(found, Console())
+
+
+@data.command("prepare")
+def prepare_data(
+    track: TrackName,
+    source: Annotated[
+        Path | None, typer.Option(help="The published archive, or the folder that holds it or was unpacked from it.")
+    ] = None,
+    data_dir: DataDir = Path("data"),
+    rehearsal: Annotated[
+        bool, typer.Option("--rehearsal", help="Take data in the published format that is not the published data.")
+    ] = False,
+) -> None:
+    """Prepare a track's data; where it was interrupted, the same command goes on."""
+    from kit.configuration import load_track
+
+    race = load_track(track)
+    if rehearsal:
+        race = race.model_copy(update={"rehearsal": True, "dataset_fingerprint": None})
+    prepared = _prepared(race, data_dir, source=source, rehearsal=rehearsal)
+    print(f"{prepared.root}: {prepared.spec.train_count:,} training and {prepared.spec.test_count:,} test images")
+    print(f"fingerprint {prepared.fingerprint}{' (rehearsal)' if prepared.rehearsal else ''}")
+
+
+@data.command("verify")
+def verify_data(track: TrackName, data_dir: DataDir = Path("data")) -> None:
+    """Read every prepared file again; a flipped bit is found and its file named."""
+    from kit.configuration import load_track
+    from kit.data.prepared import read
+    from kit.report.progress import progress
+
+    prepared = read(data_dir / load_track(track).dataset)
+    with progress(Console(), "verifying", unit="MB", scale=1e6) as tell:
+        prepared.verify(tell=tell)
+    print(f"{prepared.root}: whole, {prepared.total_bytes / 1e6:,.1f} MB, fingerprint {prepared.fingerprint}")
+
+
+@data.command()
+def synthesize(
+    kind: Annotated[SyntheticKind, typer.Argument(help="The published format to write in.")],
+    folder: Annotated[Path, typer.Argument(help="Where to.")],
+    train: Annotated[int, typer.Option(help="Training images.")] = 50_000,
+    test: Annotated[int, typer.Option(help="Test images.")] = 10_000,
+    classes: Annotated[int, typer.Option(help="Classes, of ImageNet alone.")] = 10,
+) -> None:
+    """Write drawn characters in a published format, to rehearse with kit data prepare --rehearsal."""
+    from kit.data.synthesize import write_cifar10, write_imagenet
+    from kit.report.progress import progress
+
+    with progress(Console(), f"writing {kind.value}", unit="images") as tell:
+        if kind in (SyntheticKind.CIFAR10, SyntheticKind.CIFAR10_BINARY):
+            binary = kind is SyntheticKind.CIFAR10_BINARY
+            written = write_cifar10(folder, train=train, test=test, binary=binary, tell=tell)
+        else:
+            tars = kind is SyntheticKind.IMAGENET_TARS
+            written = write_imagenet(folder, classes=classes, train=train, test=test, tars=tars, tell=tell)
+    print(written)
 
 
 def main() -> None:

@@ -4,5 +4,9 @@
 class KitError(Exception):
     """Something that the user gave is wrong: the command line prints the message and exits with status 2.
 
-    The message says in one line what was expected, what was given and what to do.
+    The message says in one line what was expected, what was given and what to do. Characters of file names that would
+    break the line, or that a terminal would obey, are escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))

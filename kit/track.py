@@ -37,27 +37,36 @@ class Track(Model):
     version: int = Field(ge=1)
     title: str
     dataset: Name
-    dataset_fingerprint: str | None = None
+    """The folder of prepared data, and the source that it comes from where `source` names no other."""
+    source: Name | None = None
+    dataset_fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """SHA-256 that prepared data must have; `null` accepts any, and the record says which it was."""
+    rehearsal: bool = False
+    """Accept data in the published format that is not the published data: to try the path, not to compete."""
     metric: Metric
     target: float = Field(gt=0, le=1)
     """Fraction of test images to get right, at or above which the clock stops."""
     direction: Literal["max"] = "max"
     limits: Limits
+    rules: tuple[str, ...] = ()
+    """What people check, beside what the referee enforces."""
     baseline: str
     """The submission that gains on this track are measured against."""
 
 
 class DatasetSpec(Model):
-    """Shape and statistics of an array dataset: all that is known of it before the clock runs."""
+    """Shape and statistics of a dataset: all that is known of it before the clock runs."""
 
     name: Name
+    format: Literal["arrays", "jpeg"] = "arrays"
+    """Images of one size in memory, or encoded images of any size in files."""
     channels: int = Field(gt=0)
     height: int = Field(gt=0)
+    """Of every image; of encoded ones the size that they are brought to unless asked otherwise."""
     width: int = Field(gt=0)
     classes: int = Field(gt=1)
     train_count: int = Field(gt=0)
     test_count: int = Field(gt=0)
     mean: tuple[float, ...]
-    """Per channel, over the training pixels scaled to 0..1."""
+    """Per channel, of pixels scaled to 0..1: over the training images, or ImageNet's for encoded ones."""
     std: tuple[float, ...]

@@ -19,12 +19,16 @@ LAYERS = [
 """From the top; a module imports from its own package and from layers below its own."""
 TRAINER_MAY = {"trainer", "data", "protocol", "track", "errors", "version"}
 REFEREE_ALSO = {"trainer.supervisor"}
-HEAVY = {"torch", "torchvision", "nvidia", "hydra", "omegaconf", "wandb", "sklearn", "duckdb", "scipy"}
+HEAVY = {"torch", "torchvision", "nvidia", "hydra", "omegaconf", "wandb", "sklearn", "duckdb", "scipy", "matplotlib"}
 MAY_BE_HEAVY = {
     "kit/configuration.py": {"hydra", "omegaconf"},
     "kit/trainer/flops.py": {"torch"},
-    "kit/data/loaders/array_torch.py": {"torch"},
     "kit/data/loaders/array_dali.py": {"torch", "nvidia"},
+    "kit/data/loaders/array_torch.py": {"torch"},
+    "kit/data/loaders/dali.py": {"torch", "nvidia"},
+    "kit/data/loaders/finish.py": {"torch"},
+    "kit/data/loaders/image_dali.py": {"torch", "nvidia"},
+    "kit/data/loaders/image_torch.py": {"torch", "torchvision"},
 }
 MODULES = sorted((ROOT / "kit").rglob("*.py"))
 

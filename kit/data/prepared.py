@@ -1,39 +1,44 @@
 """Prepared data on disk: `public/` is what a trainer may see, `private/` what only the referee reads.
 
-DATA_DIR/<dataset>/dataset.json            fingerprint, shapes, hash of every file
-DATA_DIR/<dataset>/public/*.npy            training images and labels, test images
-DATA_DIR/<dataset>/private/*.npy           test labels
+DATA_DIR/<dataset>/dataset.json                 fingerprint, shapes, hash of every file
+DATA_DIR/<dataset>/public/                      arrays, or shards of encoded images (see `kit.data.public`)
+DATA_DIR/<dataset>/private/test_labels.npy      what the referee scores against
 """
 
 import hashlib
-import os
-import shutil
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from kit.data.sources import SOURCES, RawDataset
 from kit.errors import KitError
 from kit.protocol import first_problem
 from kit.track import DatasetSpec, Model, Track
 
-TRAIN_IMAGES = "train_images.npy"
-TRAIN_LABELS = "train_labels.npy"
-TEST_IMAGES = "test_images.npy"
-TEST_LABELS = "test_labels.npy"
+MANIFEST_FILE = "dataset.json"
+TEST_LABELS = "private/test_labels.npy"
+
+
+class FileFacts(Model):
+    """What a file must be."""
+
+    sha256: str
+    bytes: int = Field(ge=0)
 
 
 class Manifest(Model):
     """What `dataset.json` says."""
 
-    format_version: int = 1
+    format_version: Literal[2] = 2
     spec: DatasetSpec
-    files: dict[str, str]
-    """SHA-256 of each file, by its path below the dataset's folder."""
+    rehearsal: bool
+    """Made from data that was not checked to be the published data."""
+    class_names: tuple[str, ...] | None = None
+    files: dict[str, FileFacts]
+    """By path below the dataset's folder."""
     fingerprint: str
     """SHA-256 over the sorted hashes: the dataset's identity."""
 
@@ -45,6 +50,7 @@ class Prepared:
         self.root = root
         self.spec = manifest.spec
         self.fingerprint = manifest.fingerprint
+        self.rehearsal = manifest.rehearsal
         self._files = manifest.files
 
     @property
@@ -52,51 +58,57 @@ class Prepared:
         """All that a trainer gets."""
         return self.root / "public"
 
+    @property
+    def total_bytes(self) -> int:
+        """Size of all files."""
+        return sum(facts.bytes for facts in self._files.values())
+
     def test_labels(self) -> NDArray[np.int64]:
         """The hidden labels, (test_count,) int64. For the referee alone."""
-        labels: NDArray[np.int64] = np.load(self.root / "private" / TEST_LABELS, allow_pickle=False)
+        labels: NDArray[np.int64] = np.load(self.root / TEST_LABELS, allow_pickle=False)
         return labels
 
-    def verify(self) -> None:
+    def refusal(self, track: Track) -> str | None:
+        """Why a run on this track may not use these data, or None."""
+        if track.dataset_fingerprint is not None and self.fingerprint != track.dataset_fingerprint:
+            return (
+                f"{self.root}: fingerprint {self.fingerprint[:12]} is not that of track {track.name} version "
+                f"{track.version}, {track.dataset_fingerprint[:12]}; remove the folder and prepare it again"
+            )
+        if self.rehearsal and not track.rehearsal:
+            return (
+                f"{self.root}: rehearsal data, not the published data of track {track.name}; add track.rehearsal=true "
+                "to run on it all the same, or remove the folder and prepare the published data"
+            )
+        return None
+
+    def verify(self, *, shards: bool = True, tell: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Read every file again.
+
+        Args:
+            shards: False looks at the sizes of shards alone, which takes milliseconds instead of minutes.
+            tell: Told how many bytes are read, and how many there are.
 
         Raises:
             KitError: A file is missing or differs; the message names it.
         """
-        again = f"; remove {self.root} and it is prepared again"
+        again = f"; remove {self.root} and prepare it again"
+        done = 0
         for name, expected in self._files.items():
+            path = self.root / name
             try:
-                found = _sha256((self.root / name).read_bytes())
+                size = path.stat().st_size
+                found = _sha256_of(path) if shards or path.suffix != ".tar" else expected.sha256
             except OSError as error:
-                raise KitError(f"{self.root / name}: {error.strerror}{again}") from error
-            if found != expected:
-                raise KitError(f"{self.root / name}: SHA-256 is {found[:12]}, expected {expected[:12]}: damaged{again}")
-        if self.fingerprint != _fingerprint(self._files):
-            raise KitError(f"{self.root / 'dataset.json'}: the fingerprint is not that of the files{again}")
-
-
-def prepare(track: Track, data_dir: Path) -> Prepared:
-    """The track's data, prepared under `data_dir` if it is not there yet, and checked.
-
-    Raises:
-        KitError: The dataset is unknown, damaged, or not the one that the track names.
-    """
-    root = data_dir / track.dataset
-    if not os.path.exists(root / "dataset.json"):
-        if track.dataset not in SOURCES:
-            raise KitError(f"there is no dataset '{track.dataset}'; known: {', '.join(sorted(SOURCES))}")
-        try:
-            _write(SOURCES[track.dataset](), track.dataset, root)
-        except OSError as error:
-            raise KitError(f"cannot prepare {track.dataset} in {root}: {error.strerror}") from error
-    prepared = read(root)
-    prepared.verify()
-    if track.dataset_fingerprint is not None and prepared.fingerprint != track.dataset_fingerprint:
-        raise KitError(
-            f"{root}: fingerprint {prepared.fingerprint[:12]} is not that of track {track.name} version "
-            f"{track.version}, {track.dataset_fingerprint[:12]}; remove the folder and it is prepared again"
-        )
-    return prepared
+                raise KitError(f"{path}: {error.strerror}{again}") from error
+            if size != expected.bytes:
+                raise KitError(f"{path}: {size:,} bytes, expected {expected.bytes:,}: damaged{again}")
+            if found != expected.sha256:
+                raise KitError(f"{path}: SHA-256 is {found[:12]}, expected {expected.sha256[:12]}: damaged{again}")
+            done += size
+            tell(done, self.total_bytes)
+        if self.fingerprint != fingerprint(self._files):
+            raise KitError(f"{self.root / MANIFEST_FILE}: the fingerprint is not that of the files{again}")
 
 
 def read(root: Path) -> Prepared:
@@ -105,75 +117,27 @@ def read(root: Path) -> Prepared:
     Raises:
         KitError: There is none, or its description cannot be read.
     """
+    path = root / MANIFEST_FILE
     try:
-        manifest = Manifest.model_validate_json((root / "dataset.json").read_bytes())
+        manifest = Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise KitError(f"{root / 'dataset.json'}: {error.strerror}") from error
+        raise KitError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
-        raise KitError(
-            f"{root / 'dataset.json'}: {first_problem(error)}; remove {root} and prepare it again"
-        ) from error
+        raise KitError(f"{path}: {first_problem(error)}; remove {root} and prepare it again") from error
     return Prepared(root, manifest)
 
 
-def _write(raw: RawDataset, name: str, root: Path) -> None:
-    """Write beside the final place and rename, so that a killed preparation is never taken for a whole one."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root.parent))
-    try:
-        arrays: dict[str, NDArray[np.generic]] = {
-            f"public/{TRAIN_IMAGES}": raw.train_images,
-            f"public/{TRAIN_LABELS}": raw.train_labels,
-            f"public/{TEST_IMAGES}": raw.test_images,
-            f"private/{TEST_LABELS}": raw.test_labels,
-        }
-        for path, array in arrays.items():
-            (partial / path).parent.mkdir(exist_ok=True)
-            np.save(partial / path, array, allow_pickle=False)
-        (partial / "private").chmod(0o700)
-        files = {path: _sha256((partial / path).read_bytes()) for path in arrays}
-        pixels = raw.train_images / 255.0
-        _, channels, height, width = raw.train_images.shape
-        spec = DatasetSpec(
-            name=name,
-            channels=channels,
-            height=height,
-            width=width,
-            classes=raw.classes,
-            train_count=len(raw.train_labels),
-            test_count=len(raw.test_labels),
-            mean=tuple(pixels.mean((0, 2, 3)).tolist()),
-            std=tuple(pixels.std((0, 2, 3)).tolist()),
-        )
-        manifest = Manifest(spec=spec, files=files, fingerprint=_fingerprint(files))
-        (partial / "dataset.json").write_text(manifest.model_dump_json(indent=2) + "\n")
-        partial.chmod(0o755)
-        os.rename(partial, root)
-    except OSError:
-        if not (root / "dataset.json").exists():  # else another process prepared the same data first
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def facts(path: Path) -> FileFacts:
+    """Size and hash of a file as it is now."""
+    return FileFacts(sha256=_sha256_of(path), bytes=path.stat().st_size)
 
 
-def _fingerprint(files: dict[str, str]) -> str:
-    return _sha256("".join(f"{path} {files[path]}\n" for path in sorted(files)).encode())
+def fingerprint(files: dict[str, FileFacts]) -> str:
+    """The identity of a dataset with these files."""
+    lines = "".join(f"{path} {files[path].sha256}\n" for path in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-class PublicArrays:
-    """The public folder, read through its descriptor: images (N, C, H, W) uint8, labels (N,) int64."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.train_images: NDArray[np.uint8] = _load(descriptor, TRAIN_IMAGES)
-        self.train_labels: NDArray[np.int64] = _load(descriptor, TRAIN_LABELS)
-        self.test_images: NDArray[np.uint8] = _load(descriptor, TEST_IMAGES)
-
-
-def _load(folder: int, name: str) -> NDArray[Any]:
-    with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=folder), "rb") as file:
-        array: NDArray[Any] = np.load(file, allow_pickle=False)
-    return array
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.data.prepared import Prepared, prepare
+from kit.data.prepared import Prepared
 from kit.hardware import machine
 from kit.meters.energy import CounterError, EnergyMeter, absent, nvml_counter
 from kit.meters.memory import MemoryMeter
@@ -63,21 +63,24 @@ class Plan:
     device: Literal["cpu", "cuda"]
     loader: Literal["dali", "torch"]
     count_flops: bool
-    data_dir: Path
     results_dir: Path
 
 
-def run(plan: Plan, observers: Sequence[Observer] = ()) -> tuple[Record, Path]:
+def run(plan: Plan, prepared: Prepared, observers: Sequence[Observer] = ()) -> tuple[Record, Path]:
     """Train the submission under the clock, write its record, then count its operations in a replay.
+
+    Args:
+        plan: What to run.
+        prepared: The data of the plan's track.
+        observers: Told of what happens.
 
     Returns:
         The record and its file. Every outcome leaves one, also an interrupted run (`cancelled`).
 
     Raises:
-        KitError: The data cannot be had or the results cannot be written; nothing has been run.
+        KitError: The results cannot be written; nothing has been run.
         KeyboardInterrupt: Somebody ended the run; the record is written.
     """
-    prepared = prepare(plan.track, plan.data_dir)
     started_at = datetime.now(UTC)
     run_dir = create_run_dir(
         plan.results_dir,

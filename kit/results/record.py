@@ -41,11 +41,16 @@ class TrackInfo(Model):
     version: int
     title: str
     dataset: str
+    source: str | None = None
     dataset_fingerprint: str
+    """Of the data that was there, also where the track accepts any."""
+    rehearsal: bool = False
+    """Whether other data in the published format was accepted: then this record is no entry."""
     metric: Metric
     target: float
     direction: Literal["max"]
     limits: Limits
+    rules: tuple[str, ...] = ()
     baseline: str
 
     def as_track(self) -> Track:

@@ -2,16 +2,18 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
-from kit.data.augment import LoaderOptions
-from kit.data.loaders import Batch, Loader, array_loader
-from kit.data.prepared import PublicArrays
-from kit.protocol import Channel, Evaluating, Job, Log, Phase, Predictions, Scored, Steps, ToTrainer
+from kit.data.augment import ArrayOptions, ImageOptions
+from kit.data.loaders import Batch, Loader, array_loader, image_loader
+from kit.data.public import PublicArrays, PublicImages
+from kit.protocol import Channel, Evaluating, Job, Log, Phase, Predictions, Scored, Steps, ToTrainer, first_problem
 from kit.track import TOP_K, Track
 
 if TYPE_CHECKING:
@@ -56,24 +58,35 @@ class Run:
         self._spec = job.dataset
         self._loader_kind = job.loader
         self._channel = channel
-        self._data: PublicArrays | None = None
-        self._loaders: dict[tuple[str, LoaderOptions], Loader] = {}
+        self._data: PublicArrays | PublicImages | None = None
+        self._loaders: dict[tuple[str, ArrayOptions | ImageOptions], Loader] = {}
         self._counts = {"optimizer_steps": 0, "loader_batches": 0, "evaluations": 0}
         self.on_phase: Callable[[Phase], None] = lambda phase: None
 
     # ---- before the clock
 
-    def sample(self, n: int) -> "tuple[torch.Tensor, torch.Tensor]":
+    def sample(
+        self, n: int, *, size: int | None = None, dtype: "torch.dtype | None" = None, channels_last: bool = False
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
         """Random stand-ins for a batch, to compile and warm up on: there is no data before the clock runs.
 
+        Args:
+            n: Images.
+            size: Height and width where they are not the data's own; like the rest, as it will be asked of the loader.
+            dtype: Of the images.
+            channels_last: Their layout in memory.
+
         Returns:
-            Images (n, C, H, W) float32 with the statistics of normalised ones, and labels (n,) int64, on the device.
+            Images (n, C, H, W) with the statistics of normalised ones, and labels (n,) int64, on the device.
         """
         import torch
 
         spec = self._spec
-        images = torch.randn(n, spec.channels, spec.height, spec.width, device=self.device)
-        return images, torch.randint(spec.classes, (n,), device=self.device)
+        height, width = (spec.height, spec.width) if size is None else (size, size)
+        images = torch.randn(n, spec.channels, height, width, device=self.device).to(dtype or torch.float32)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        labels = torch.randint(spec.classes, (n,), device=self.device)
+        return images.contiguous(memory_format=layout), labels
 
     # ---- on the clock
 
@@ -83,8 +96,14 @@ class Run:
         batch_size: int,
         *,
         drop_last: bool = False,
-        crop_padding: int = 0,
         flip: bool = False,
+        dtype: "torch.dtype | None" = None,
+        channels_last: bool = False,
+        crop_padding: int | None = None,
+        cutout: int | None = None,
+        size: int | Sequence[int] | None = None,
+        crop_area: tuple[float, float] | None = None,
+        crop_aspect: tuple[float, float] | None = None,
     ) -> "_CountedLoader":
         """Batches of one split; each pass over it is one epoch with an order and augmentation of its own.
 
@@ -92,43 +111,62 @@ class Run:
             split: "train": shuffled, with labels. "test": in order, labels are None and nothing is augmented.
             batch_size: Images per batch; the last one is smaller where it does not divide the split.
             drop_last: Leave out a smaller last batch.
-            crop_padding: Zero pixels added on every side before a crop of the original size at a random place.
             flip: Mirror half of the images left to right.
+            dtype: torch.float32 (default), torch.float16 or torch.bfloat16.
+            channels_last: Lay (N, C, H, W) out in memory as (N, H, W, C).
+            crop_padding: Array data: zero pixels added on every side before a crop of the original size anywhere.
+            cutout: Array data: side of a square, anywhere inside the image, that is set to the mean colour.
+            size: Encoded images: the side of the square that they are brought to (default 224). Of a sequence, entry k
+                holds for epoch k and the last one for all that follow.
+            crop_area: Encoded images: cut a window of a random share of the image out, say (0.08, 1), before resizing
+                it; without it, and in "test", the shorter side is resized to size / 0.875 and the centre cut out.
+            crop_aspect: Encoded images: width through height of that window, default (3/4, 4/3).
 
         Returns:
-            An iterable of (images, labels) with a length: float32 (N, C, H, W), normalised by the training set's mean
-            and standard deviation, and int64 (N,), on the device. Calling again with the same arguments continues the
-            same stream.
+            An iterable of (images, labels) with a length: (N, C, H, W), normalised by the data's mean and standard
+            deviation, and int64 (N,), on the device. Calling again with the same arguments continues the same stream;
+            other arguments begin a stream of their own.
 
         Raises:
             RuntimeError: The clock is not running.
-            ValueError: An argument is out of range.
+            ValueError: An argument is out of range, or not for this kind of data.
         """
         data = self._need_data("loader")
         if split not in ("train", "test"):
             raise ValueError(f"split is 'train' or 'test', not {split!r}")
-        if split == "test" and (flip or crop_padding):
-            raise ValueError("test images are not augmented: leave crop_padding and flip out")
-        options = LoaderOptions(
-            batch_size=batch_size,
-            shuffle=split == "train",
-            drop_last=drop_last,
-            crop_padding=crop_padding,
-            flip=flip,
-        )
+        train = split == "train"
+        if not train and (flip or crop_padding or cutout or crop_area):
+            raise ValueError("test images are not augmented: leave flip, crop_padding, cutout and crop_area out")
+        common = {
+            "batch_size": batch_size,
+            "shuffle": train,
+            "drop_last": drop_last,
+            "flip": flip,
+            "dtype": str(dtype or "float32").removeprefix("torch."),
+            "channels_last": channels_last,
+        }
+        for_arrays = _given(crop_padding=crop_padding, cutout=cutout)
+        sizes = (size,) if isinstance(size, int) else size and tuple(size)
+        for_images = _given(sizes=sizes, crop_area=crop_area, crop_aspect=crop_aspect)
+        labels = data.train_labels if train else None
+        options: ArrayOptions | ImageOptions
+        if isinstance(data, PublicArrays):
+            _refuse(for_images, "encoded images of any size", self.track.name)
+            options = _checked(ArrayOptions, common | for_arrays)
+            if options.cutout > min(self._spec.height, self._spec.width):
+                raise ValueError(f"cutout: {options.cutout} pixels are more than an image has")
+            # A test split is sliced, not augmented: a pipeline would only be in the way.
+            kind = self._loader_kind if train else "torch"
+            images = data.train_images if train else data.test_images
+            make = partial(array_loader, kind, images, labels, self._spec, options)
+        else:
+            _refuse(for_arrays, "images of one size", self.track.name)
+            options = _checked(ImageOptions, {"sizes": (self._spec.height,)} | common | for_images)
+            encoded = data.train_images if train else data.test_images
+            make = partial(image_loader, self._loader_kind, encoded, labels, self._spec, options)
         key = (split, options)
         if key not in self._loaders:
-            train = split == "train"
-            self._loaders[key] = array_loader(
-                # A test split is sliced, not augmented: a pipeline would only be in the way.
-                self._loader_kind if train else "torch",
-                data.train_images if train else data.test_images,
-                data.train_labels if train else None,
-                self._spec,
-                options,
-                seed=self.seed,
-                device=self.device,
-            )
+            self._loaders[key] = make(seed=self.seed, stream=len(self._loaders), device=self.device)
         return _CountedLoader(self._loaders[key], self._counts)
 
     def arrays(self, split: str) -> "tuple[torch.Tensor, torch.Tensor | None]":
@@ -138,11 +176,13 @@ class Run:
 
         Raises:
             RuntimeError: The clock is not running.
-            ValueError: There is no such split.
+            ValueError: There is no such split, or the images are encoded ones of many sizes.
         """
         import torch
 
         data = self._need_data("arrays")
+        if isinstance(data, PublicImages):
+            raise ValueError(f"track {self.track.name} has encoded images of many sizes: use run.loader")
         if split == "train":
             return torch.from_numpy(data.train_images).to(self.device), torch.from_numpy(data.train_labels).to(
                 self.device
@@ -151,13 +191,14 @@ class Run:
             return torch.from_numpy(data.test_images).to(self.device), None
         raise ValueError(f"split is 'train' or 'test', not {split!r}")
 
-    def evaluate(self, predict: Predict, *, batch_size: int = 1000) -> Verdict:
+    def evaluate(self, predict: Predict, *, batch_size: int | None = None, **options: Any) -> Verdict:
         """Predict every test image and have the referee score it. All of it is on the clock.
 
         Args:
             predict: Takes images as `loader("test", ...)` gives them and returns scores (N, classes). A module is put
                 into evaluation mode meanwhile. Gradients are off.
-            batch_size: Images per call of `predict`.
+            batch_size: Images per call of `predict`; default 1000, of encoded images 250.
+            **options: More for the loader: size, dtype, channels_last.
 
         Raises:
             RuntimeError: The clock is not running.
@@ -165,7 +206,9 @@ class Run:
         """
         import torch
 
-        self._need_data("evaluate")
+        data = self._need_data("evaluate")
+        batch_size = batch_size or (1000 if isinstance(data, PublicArrays) else 250)
+        loader = self.loader("test", batch_size, **options).uncounted
         self._channel.send(Evaluating())
         self._counts["evaluations"] += 1
         training = isinstance(predict, torch.nn.Module) and predict.training
@@ -174,7 +217,7 @@ class Run:
         self.on_phase("evaluation")
         try:
             with torch.no_grad():
-                best = [self._best_classes(predict, images) for images, _ in self.loader("test", batch_size).uncounted]
+                best = [self._best_classes(predict, images) for images, _ in loader]
                 predictions = torch.cat(best).to("cpu", torch.int32).numpy()
         finally:
             self.on_phase("training")
@@ -200,7 +243,7 @@ class Run:
 
     def open_data(self, descriptor: int) -> None:
         """The clock runs: the public folder is here."""
-        self._data = PublicArrays(descriptor)
+        self._data = (PublicArrays if self._spec.format == "arrays" else PublicImages)(descriptor)
 
     def count_optimizer_step(self, *_: object) -> None:
         """A hook on every torch optimizer's `step`."""
@@ -211,7 +254,7 @@ class Run:
         """What was done so far."""
         return Steps(**self._counts)
 
-    def _need_data(self, what: str) -> PublicArrays:
+    def _need_data(self, what: str) -> PublicArrays | PublicImages:
         if self._data is None:
             raise RuntimeError(
                 f"run.{what} is for train(): in setup() there is no data yet; run.sample gives stand-ins"
@@ -230,6 +273,25 @@ class Run:
             raise InvalidPredictions("predict returned NaN or infinite scores")
         top = TOP_K[self.track.metric]
         return scores.argmax(1, keepdim=True) if top == 1 else scores.topk(min(top, self._spec.classes), dim=1).indices
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse(options: dict[str, Any], kind: str, track: str) -> None:
+    if options:
+        raise ValueError(f"{', '.join(options)}: for {kind}, which track {track} does not have")
+
+
+Options = TypeVar("Options", ArrayOptions, ImageOptions)
+
+
+def _checked(kind: type[Options], options: dict[str, Any]) -> Options:
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
 
 
 class _CountedLoader:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kit.data.augment import LoaderOptions, batch_bounds, plan_epoch
-from kit.data.loaders import Loader, array_loader
+from kit.data.augment import ArrayOptions, ArrayPlan, DType, LoaderOptions, batch_bounds, plan_arrays
+from kit.data.loaders import Kind, Loader, array_loader
 from kit.track import DatasetSpec
 
 LOADERS = [
@@ -33,6 +33,7 @@ def make_loader(
     labels: NDArray[np.int64] | None = None,
     *,
     seed: int = 0,
+    stream: int = 0,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     **options: Any,
@@ -52,7 +53,14 @@ def make_loader(
     )
     name, _, device = kind.partition(" ")
     return array_loader(
-        name, images, labels, spec, LoaderOptions(**options), seed=seed, device=torch.device(device or "cpu")
+        kind_of(name),
+        images,
+        labels,
+        spec,
+        ArrayOptions(**options),
+        seed=seed,
+        stream=stream,
+        device=torch.device(device or "cpu"),
     )
 
 
@@ -60,6 +68,15 @@ def numbered(count: int, channels: int = 1, height: int = 3, width: int = 3) -> 
     """Random images; label i is image i."""
     images = np.random.default_rng(0).integers(0, 256, (count, channels, height, width), dtype=np.uint8)
     return images, np.arange(count)
+
+
+def kind_of(name: str) -> Kind:
+    return "dali" if name == "dali" else "torch"
+
+
+def plan_of(count: int, options: ArrayOptions, *, seed: int = 0, stream: int = 0, epoch: int = 0) -> ArrayPlan:
+    """For images of 6x9 pixels."""
+    return plan_arrays(count, (6, 9), options, seed=seed, stream=stream, epoch=epoch)
 
 
 def labels_of(loader: Loader) -> list[int]:
@@ -182,6 +199,12 @@ def test_another_seed_gives_another_stream(kind: str) -> None:
 
 
 @parametrize_kinds
+def test_another_stream_of_the_same_seed_is_drawn_anew(kind: str) -> None:
+    orders = [labels_of(make_loader(kind, *numbered(20), stream=stream, **AUGMENTED)) for stream in range(4)]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+@parametrize_kinds
 def test_every_epoch_has_its_own_order_and_augmentation(kind: str) -> None:
     loader = make_loader(kind, *numbered(20), **AUGMENTED)
     assert len({tuple(labels_of(loader)) for _ in range(4)}) == 4
@@ -243,7 +266,7 @@ def test_what_a_crop_takes_from_outside_is_black_before_normalisation(kind: str)
     loader = make_loader(kind, images, batch_size=50, crop_padding=PADDING, mean=(0.4,), std=(0.5,))
     inside, outside = (1 - 0.4) / 0.5, (0 - 0.4) / 0.5
     found = images_of(loader)
-    plan = plan_epoch(200, LoaderOptions(batch_size=50, crop_padding=PADDING), seed=0, epoch=0)
+    plan = plan_of(200, ArrayOptions(batch_size=50, crop_padding=PADDING))
     for image, y, x in zip(found[:, 0], plan.crop_y, plan.crop_x, strict=True):
         expected = np.full((SIDE, SIDE), outside)
         rows, columns = (slice(max(0, PADDING - at), SIDE + min(0, PADDING - at)) for at in (y, x))
@@ -259,6 +282,75 @@ def test_each_channel_is_normalised_by_its_own_statistics(kind: str, channels: i
     found = images_of(make_loader(kind, images, batch_size=4, mean=mean, std=std))
     expected = (images / 255 - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@parametrize_kinds
+def test_cutout_sets_one_square_inside_each_image_to_the_mean(kind: str) -> None:
+    images = np.full((1200, 2, 7, 9), 200, np.uint8)
+    loader = make_loader(kind, images, batch_size=100, cutout=3, mean=(0.3, 0.4), std=(0.5, 0.6))
+    cut = images_of(loader) == 0
+    assert (cut[:, 0] == cut[:, 1]).all()
+    rows, columns = cut[:, 0].any(axis=2), cut[:, 0].any(axis=1)
+    assert (cut[:, 0].sum(axis=(1, 2)) == 9).all()
+    assert (rows.sum(axis=1) == 3).all()
+    assert (columns.sum(axis=1) == 3).all()
+    cells = np.bincount(rows.argmax(axis=1) * 7 + columns.argmax(axis=1), minlength=5 * 7)
+    assert len(cells) == 5 * 7
+    assert scipy.stats.chisquare(cells).pvalue > UNLIKELY
+
+
+@parametrize_kinds
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_type_and_layout_are_as_asked_and_change_nothing_else(kind: str, dtype: DType, channels_last: bool) -> None:
+    images, labels = numbered(20, channels=3, height=8, width=6)
+    options: dict[str, Any] = {"batch_size": 8, "shuffle": True, "crop_padding": 2, "flip": True, "cutout": 2}
+    statistics: dict[str, Any] = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
+    plain = make_loader(kind, images, labels, **options, **statistics)
+    asked = make_loader(kind, images, labels, dtype=dtype, channels_last=channels_last, **options, **statistics)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    tolerance = {"float32": 1e-6, "float16": 4e-3, "bfloat16": 3e-2}[dtype]
+    for (expected, _), (found, _) in zip(plain, asked, strict=True):
+        assert found.dtype == getattr(torch, dtype)
+        assert found.is_contiguous(memory_format=layout)
+        assert found.shape == expected.shape
+        assert (found.float() - expected).abs().max() < tolerance
+
+
+# ---- ranks
+
+
+@pytest.mark.parametrize("kind", ["dali", "torch"])
+@pytest.mark.parametrize(("count", "batch_size", "ranks"), [(40, 5, 2), (41, 5, 2), (47, 4, 3), (46, 4, 3), (7, 4, 3)])
+def test_ranks_share_an_epoch_in_equal_steps(kind: str, count: int, batch_size: int, ranks: int) -> None:
+    def of_rank(rank: int) -> Loader:
+        options: dict[str, Any] = {"batch_size": batch_size, "shuffle": True, "rank": rank, "world_size": ranks}
+        return make_loader(kind, *numbered(count), **options)
+
+    for _ in range(2):
+        batches = [[labels.tolist() for _, labels in of_rank(rank) if labels is not None] for rank in range(ranks)]
+        assert len({len(of_one) for of_one in batches}) == 1
+        assert all(1 <= len(batch) <= batch_size for of_one in batches for batch in of_one)
+        assert sorted(label for of_one in batches for batch in of_one for label in batch) == list(range(count))
+
+
+@given(count=st.integers(1, 400), batch_size=st.integers(1, 20), ranks=st.integers(1, 8), drop_last=st.booleans())
+def test_whatever_the_ranks_every_image_is_served_once_and_no_rank_goes_without(
+    count: int, batch_size: int, ranks: int, drop_last: bool
+) -> None:
+    def of_rank(rank: int) -> list[tuple[int, int]]:
+        options = LoaderOptions(batch_size=batch_size, drop_last=drop_last, rank=rank, world_size=ranks)
+        return batch_bounds(count, options)
+
+    if not drop_last and 0 < count % (batch_size * ranks) < ranks and (count < ranks or batch_size == 1):
+        with pytest.raises(ValueError, match="drop_last"):
+            of_rank(0)
+        return
+    bounds = [of_rank(rank) for rank in range(ranks)]
+    assert len({len(of_one) for of_one in bounds}) == 1
+    assert all(1 <= stop - start <= batch_size for of_one in bounds for start, stop in of_one)
+    served = sorted(place for of_one in bounds for start, stop in of_one for place in range(start, stop))
+    assert served == list(range(count - count % (batch_size * ranks) if drop_last else count))
 
 
 # ---- DALI and torch are one stream
@@ -326,6 +418,8 @@ def test_dali_and_torch_agree_whatever_is_asked(data: st.DataObject) -> None:
         shuffle=data.draw(st.booleans(), "shuffle"),
         crop_padding=data.draw(st.integers(0, 128), "padding"),
         flip=data.draw(st.booleans(), "flip"),
+        cutout=data.draw(st.integers(0, min(shape[1:])), "cutout"),
+        channels_last=data.draw(st.booleans(), "channels_last"),
     )
     for _ in range(2):
         assert_same_epoch(*loaders)
@@ -334,20 +428,25 @@ def test_dali_and_torch_agree_whatever_is_asked(data: st.DataObject) -> None:
 # ---- the plan
 
 plan_options = st.builds(
-    LoaderOptions,
+    ArrayOptions,
     batch_size=st.integers(1, 50),
     shuffle=st.booleans(),
     drop_last=st.booleans(),
     crop_padding=st.integers(0, 128),
     flip=st.booleans(),
+    cutout=st.integers(0, 6),
 )
 
 
 @given(count=st.integers(1, 200), options=plan_options, seed=st.integers(0, 2**63), epoch=st.integers(0, 10**6))
 def test_a_plan_holds_every_image_once_and_stays_inside_the_padding(
-    count: int, options: LoaderOptions, seed: int, epoch: int
+    count: int, options: ArrayOptions, seed: int, epoch: int
 ) -> None:
-    plan = plan_epoch(count, options, seed=seed, epoch=epoch)
+    plan = plan_of(count, options, seed=seed, epoch=epoch)
+    for places, side in ((plan.cutout_y, 6), (plan.cutout_x, 9)):
+        assert places.shape == (count,)
+        assert places.min() >= 0
+        assert places.max() <= side - options.cutout if options.cutout else not places.any()
     assert sorted(plan.order.tolist()) == list(range(count))
     assert options.shuffle or plan.order.tolist() == list(range(count))
     for offsets in (plan.crop_y, plan.crop_x):
@@ -359,9 +458,9 @@ def test_a_plan_holds_every_image_once_and_stays_inside_the_padding(
 
 
 @given(count=st.integers(1, 50), options=plan_options, seed=st.integers(0, 2**63), epoch=st.integers(0, 10**6))
-def test_a_plan_depends_on_seed_and_epoch_alone(count: int, options: LoaderOptions, seed: int, epoch: int) -> None:
-    first, second = (plan_epoch(count, options, seed=seed, epoch=epoch) for _ in range(2))
-    for name in ("order", "crop_y", "crop_x", "mirror"):
+def test_a_plan_depends_on_seed_and_epoch_alone(count: int, options: ArrayOptions, seed: int, epoch: int) -> None:
+    first, second = (plan_of(count, options, seed=seed, epoch=epoch) for _ in range(2))
+    for name in ("order", "crop_y", "crop_x", "mirror", "cutout_y", "cutout_x"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit.data.prepared import Prepared, PublicArrays, prepare, read
-from kit.data.sources import SOURCES, RawDataset
+from kit.data.preparation import prepare
+from kit.data.prepared import Prepared, read
+from kit.data.public import PublicArrays
+from kit.data.sources import SOURCES, RawDataset, Request
 from kit.errors import KitError
 from kit.track import Limits, Track
 
@@ -48,7 +52,7 @@ def track(**differently: Any) -> Track:
 
 @pytest.fixture(autouse=True)
 def made_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES, "made", made_dataset)
+    monkeypatch.setitem(SOURCES, "made", lambda request: made_dataset())
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def test_two_preparations_have_the_same_fingerprint_and_the_same_files(digits_tr
 
 
 def test_other_data_has_another_fingerprint(made: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES, "made", lambda: made_dataset(seed=1))
+    monkeypatch.setitem(SOURCES, "made", lambda request: made_dataset(seed=1))
     assert prepare(track(), tmp_path / "other").fingerprint != made.fingerprint
 
 
@@ -93,7 +97,7 @@ def test_other_test_labels_alone_are_another_fingerprint(
 ) -> None:
     raw = made_dataset()
     raw.test_labels[0] = (raw.test_labels[0] + 1) % raw.classes
-    monkeypatch.setitem(SOURCES, "made", lambda: raw)
+    monkeypatch.setitem(SOURCES, "made", lambda request: raw)
     assert prepare(track(), tmp_path / "other").fingerprint != made.fingerprint
 
 
@@ -253,7 +257,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, mode: int) -> None
 
 
 @pytest.mark.parametrize("failing", ["numpy.save", "os.rename"])
-def test_a_disk_that_is_full_leaves_nothing_behind(
+def test_a_disk_that_is_full_leaves_nothing_that_could_be_taken_for_prepared_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -263,7 +267,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(
         patch.setattr(failing, fail)
         with pytest.raises(KitError, match=r"made.*No space left"):
             prepare(track(), tmp_path)
-    assert not any(tmp_path.iterdir())
+    assert not (tmp_path / "made").exists()
     prepare(track(), tmp_path)
 
 
@@ -275,12 +279,12 @@ def test_a_preparation_that_was_killed_is_not_taken_for_a_whole_one(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.rename", killed)
-        patch.setattr("shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             prepare(track(), tmp_path)
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(".made-")
+    assert not (tmp_path / "made").exists()
+    assert (tmp_path / ".made.partial").is_dir()
     prepare(track(), tmp_path).verify()
+    assert not (tmp_path / ".made.partial").exists()
 
 
 def test_a_folder_without_its_description_is_not_taken_for_a_whole_one(made: Prepared, tmp_path: Path) -> None:
@@ -291,11 +295,19 @@ def test_a_folder_without_its_description_is_not_taken_for_a_whole_one(made: Pre
 
 
 def test_who_prepares_second_takes_what_the_first_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def overtaken() -> RawDataset:
-        monkeypatch.setitem(SOURCES, "made", made_dataset)
-        prepare(track(), tmp_path)
+    made: list[int] = []
+    both_ask = threading.Barrier(2)
+
+    def slow(request: Request) -> RawDataset:
+        made.append(1)
         return made_dataset()
 
-    monkeypatch.setitem(SOURCES, "made", overtaken)
-    prepare(track(), tmp_path).verify()
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    def ask() -> str:
+        both_ask.wait()
+        return prepare(track(), tmp_path).fingerprint
+
+    monkeypatch.setitem(SOURCES, "made", slow)
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(ask) for _ in range(2)]
+        assert len({one.result() for one in asked}) == 1
+    assert len(made) == 1

@@ -1,0 +1,62 @@
+"""Work spread over processes, in order of arrival, without anything left behind when the caller is killed."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from kit.errors import KitError
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+QUEUED_PER_WORKER = 2
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def spread(work: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
+    """Results of `work` on every job, as they come; `work` and jobs must be picklable.
+
+    Raises:
+        KitError: A worker was killed.
+        Exception: What `work` raised first; jobs that have not begun are dropped.
+    """
+    # A forked child of a process with threads (a progress bar) can deadlock; the fork server has none.
+    context = multiprocessing.get_context("forkserver")
+    workers = usable_cores()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_in_worker) as pool:
+        running: set[Future[R]] = set()
+        try:
+            for job in jobs:
+                running.add(pool.submit(work, job))
+                if len(running) >= QUEUED_PER_WORKER * workers:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        except BrokenProcessPool:
+            raise KitError("a worker process was killed (out of memory?); the same command goes on from here") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the caller ends the work
+    threading.Thread(target=_die_with_caller, daemon=True).start()
+
+
+def _die_with_caller() -> None:
+    """Workers hold both ends of their queue and would wait for ever for a caller that is gone."""
+    caller = multiprocessing.parent_process()
+    assert caller is not None
+    caller.join()
+    os._exit(1)
