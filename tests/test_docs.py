@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT
@@ -27,12 +28,21 @@ NOT_HERE = {
 }
 
 
-def commands() -> list[str]:
+SLOW = {".venv/bin/kit run track=glyphs submission=baselines/glyphs_cnn"}
+"""Minutes of training."""
+
+
+def commands() -> list[Any]:
     found = []
     for page in PAGES:
         for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
             found += [line.split("   #")[0].strip() for line in block.splitlines() if line.strip()]
-    return [command for command in dict.fromkeys(found) if command not in NOT_HERE]
+    slow = pytest.mark.slow, pytest.mark.timeout(1800)
+    return [
+        pytest.param(command, marks=slow if command in SLOW else ())
+        for command in dict.fromkeys(found)
+        if command not in NOT_HERE
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -96,10 +96,16 @@ def paint(texts: Sequence[str], *, stream: str, first: int, height: int, width: 
         ink = _ink(random, luminance)
         where, covered = _placed(masks, style, height, width)
         picture[where] = picture[where] * (1 - covered) + ink[where[0]] * covered
-    grain = random.bytes(height * width * 3).reshape(count, height, width, 3)
-    strength = random.uniform(0.04, 0.24)[:, None, None, None]
-    picture = picture + (grain - 127.5) / 255 * strength
-    return np.floor(np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    # In place: on large pictures most of the time would go into fresh memory.
+    grain = random.bytes(height * width * 3).reshape(picture.shape).astype(np.float64)
+    grain -= 127.5
+    grain /= 255
+    grain *= random.uniform(0.04, 0.24)[:, None, None, None]
+    picture += grain
+    np.clip(picture, 0, 1, out=picture)
+    picture *= 255
+    picture += 0.5
+    return picture.astype(np.uint8)
 
 
 def _text_style(random: _Random) -> _Style:
@@ -138,8 +144,10 @@ def _background(random: _Random, height: int, width: int) -> tuple[Floats, Float
         texture = texture + _stretched(random.uniform(-1, 1, cells + 1, cells + 1), height, width) / (octave + 1)
     light = luminance[:, None, None] + contrast[:, None, None] * texture
     share = np.clip(0.5 + texture, 0, 1)[..., None]
-    tint = colour[:, None, None, 0] * share + colour[:, None, None, 1] * (1 - share)
-    return light[..., None] + tint, luminance
+    picture = colour[:, None, None, 0] * share
+    picture += colour[:, None, None, 1] * (1 - share)
+    picture += light[..., None]
+    return picture, luminance
 
 
 def _ink(random: _Random, luminance: Floats) -> Floats:

@@ -144,6 +144,8 @@ class Run:
             "flip": flip,
             "dtype": str(dtype or "float32").removeprefix("torch."),
             "channels_last": channels_last,
+            "rank": self.rank if train else 0,
+            "world_size": self.world_size if train else 1,
         }
         for_arrays = _given(crop_padding=crop_padding, cutout=cutout)
         sizes = (size,) if isinstance(size, int) else size and tuple(size)
