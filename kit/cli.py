@@ -149,7 +149,7 @@ def list_data(
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Every track with the state of its data."""
-    from kit.configuration import load_track, track_names
+    from kit.catalog import load_track, track_names
     from kit.report.datasets import as_json, print_states, states
 
     found = states([load_track(name) for name in track_names()], data_dir)
@@ -171,7 +171,7 @@ def prepare_data(
     ] = False,
 ) -> None:
     """Prepare a track's data; where it was interrupted, the same command goes on."""
-    from kit.configuration import load_track
+    from kit.catalog import load_track
 
     race = load_track(track)
     if rehearsal:
@@ -184,7 +184,7 @@ def prepare_data(
 @data.command("verify")
 def verify_data(track: TrackName, data_dir: DataDir = Path("data")) -> None:
     """Read every prepared file again; a flipped bit is found and its file named."""
-    from kit.configuration import load_track
+    from kit.catalog import load_track
     from kit.data.prepared import read
     from kit.report.progress import progress
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from hydra import main as hydra_main
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
@@ -26,10 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError
 
-import kit
+from kit.catalog import shipped
 from kit.errors import KitError
 from kit.hardware.machine import choose_device
-from kit.protocol import first_problem
 from kit.referee.run import Plan
 from kit.results.record import SubmissionInfo
 from kit.submission import manifest
@@ -111,37 +109,6 @@ class Configuration(Model):
 
 
 # ---- where things lie
-
-
-def shipped(name: Literal["conf", "baselines"]) -> Path:
-    """A folder that ships with the kit: beside the modules when installed, at the top of a checkout."""
-    package = Path(kit.__file__).parent
-    installed = package / "_shipped" / name
-    return installed if installed.is_dir() else package.parent / name
-
-
-def track_names() -> list[str]:
-    """The tracks that ship with the kit."""
-    return sorted(path.stem for path in (shipped("conf") / "track").glob("*.yaml"))
-
-
-def load_track(option: str) -> Track:
-    """A track by its name, or from a file of the user's own.
-
-    Raises:
-        KitError: There is none, or what it says is wrong.
-    """
-    path = Path(option) if option.endswith(".yaml") else shipped("conf") / "track" / f"{option}.yaml"
-    try:
-        return Track.model_validate(yaml.safe_load(path.read_text()))
-    except FileNotFoundError:
-        raise KitError(
-            f"there is no track '{option}'; known: {', '.join(track_names())}, or a track file of your own (.yaml)"
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise KitError(f"{path}: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        raise KitError(f"{path}: {first_problem(error)}") from error
 
 
 def submission_roots() -> list[Path]:

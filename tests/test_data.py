@@ -13,7 +13,7 @@ import pytest
 import yaml
 from support import ROOT
 
-from kit.configuration import load_track, track_names
+from kit.catalog import load_track, track_names
 from kit.data.prepared import read
 from kit.errors import KitError
 

@@ -12,7 +12,7 @@ LAYERS = [
     {"referee", "submission", "analysis", "report"},
     {"meters"},
     {"hardware"},
-    {"results", "data"},
+    {"results", "data", "catalog"},
     {"protocol"},
     {"track", "errors", "version"},
 ]

@@ -23,21 +23,43 @@ def usable_cores() -> int:
 
 
 def spread(work: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
-    """Results of `work` on every job, as they come; `work` and jobs must be picklable.
+    """As `Workers.spread`, with workers of its own."""
+    with Workers(work.__module__) as workers:
+        yield from workers.spread(work, jobs)
 
-    Raises:
-        KitError: A worker was killed.
-        Exception: What `work` raised first; jobs that have not begun are dropped.
+
+class Workers:
+    """Processes, one per core, for as long as the context lasts.
+
+    Args:
+        module: Where the work is defined: imported once, before the processes are made.
     """
-    # A forked child of a process with threads (a progress bar) can deadlock; the fork server has none.
-    context = multiprocessing.get_context("forkserver")
-    workers = usable_cores()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_in_worker) as pool:
+
+    def __init__(self, module: str) -> None:
+        # A forked child of a process with threads (a progress bar) can deadlock; the fork server has none.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([module])
+        self._count = usable_cores()
+        self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_in_worker)
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def spread(self, work: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
+        """Results of `work` on every job, as they come; `work` and jobs must be picklable.
+
+        Raises:
+            KitError: A worker was killed.
+            Exception: What `work` raised first; jobs that have not begun are dropped.
+        """
         running: set[Future[R]] = set()
         try:
             for job in jobs:
-                running.add(pool.submit(work, job))
-                if len(running) >= QUEUED_PER_WORKER * workers:
+                running.add(self._pool.submit(work, job))
+                if len(running) >= QUEUED_PER_WORKER * self._count:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
             while running:
@@ -45,8 +67,6 @@ def spread(work: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
                 yield from (future.result() for future in done)
         except BrokenProcessPool:
             raise KitError("a worker process was killed (out of memory?); the same command goes on from here") from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_worker() -> None:

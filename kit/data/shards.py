@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from kit.data.pool import spread
+from kit.data.pool import Workers
 from kit.data.sources import ImageEntry, RawFiles, Tell
 from kit.errors import KitError
 
@@ -96,22 +96,23 @@ def write_shards(raw: RawFiles, public: Path, journal: Path, tell: Tell) -> Shar
     """
     _begin(raw, public, journal)
     total = len(raw.train) + 2 * len(raw.test)
-    test_order = _test_order(raw.test, journal, lambda done: tell(done, total))
-    ordered: dict[SplitName, list[ImageEntry]] = {
-        "train": sorted(raw.train, key=_name_key),
-        "test": [raw.test[i] for i in test_order],
-    }
-    tasks = [
-        _Task(split, number, entries[start : start + IMAGES_PER_SHARD], public, journal)
-        for split, entries in ordered.items()
-        for number, start in enumerate(range(0, len(entries), IMAGES_PER_SHARD))
-    ]
-    shards: dict[tuple[SplitName, int], Shard] = {}
-    done = len(raw.test)
-    for shard in spread(_finish, tasks):
-        shards[shard.split, shard.number] = shard
-        done += len(shard.rows)
-        tell(done, total)
+    with Workers(__name__) as workers:
+        test_order = _test_order(raw.test, journal, workers, lambda done: tell(done, total))
+        ordered: dict[SplitName, list[ImageEntry]] = {
+            "train": sorted(raw.train, key=_name_key),
+            "test": [raw.test[i] for i in test_order],
+        }
+        tasks = [
+            _Task(split, number, entries[start : start + IMAGES_PER_SHARD], public, journal)
+            for split, entries in ordered.items()
+            for number, start in enumerate(range(0, len(entries), IMAGES_PER_SHARD))
+        ]
+        shards: dict[tuple[SplitName, int], Shard] = {}
+        done = len(raw.test)
+        for shard in workers.spread(_finish, tasks):
+            shards[shard.split, shard.number] = shard
+            done += len(shard.rows)
+            tell(done, total)
     return Sharded(
         digests={shard_name(*key): shard.sha256 for key, shard in shards.items()},
         index={split: _index(split, shards) for split in ordered},
@@ -168,7 +169,7 @@ class _Chunk(NamedTuple):
     entries: Sequence[ImageEntry]
 
 
-def _test_order(entries: list[ImageEntry], journal: Path, tell: Callable[[int], None]) -> list[int]:
+def _test_order(entries: list[ImageEntry], journal: Path, workers: Workers, tell: Callable[[int], None]) -> list[int]:
     """Positions of the test images by SHA-256 of their content; of equal images by that of their names."""
     saved = journal / "test_order.json"
     if saved.is_file():
@@ -177,7 +178,7 @@ def _test_order(entries: list[ImageEntry], journal: Path, tell: Callable[[int], 
     keys: dict[int, tuple[bytes, bytes]] = {}
     starts = range(0, len(entries), IMAGES_PER_SHARD)
     chunks = (_Chunk(start, entries[start : start + IMAGES_PER_SHARD]) for start in starts)
-    for start, found in spread(_content_keys, chunks):
+    for start, found in workers.spread(_content_keys, chunks):
         keys.update(enumerate(found, start))
         tell(len(keys))
     order = sorted(keys, key=keys.__getitem__)
