@@ -24,21 +24,16 @@ def usable_cores() -> int:
 
 def spread(work: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
     """As `Workers.spread`, with workers of its own."""
-    with Workers(work.__module__) as workers:
+    with Workers() as workers:
         yield from workers.spread(work, jobs)
 
 
 class Workers:
-    """Processes, one per core, for as long as the context lasts.
+    """Processes, one per core, for as long as the context lasts. To be made before the caller starts threads."""
 
-    Args:
-        module: Where the work is defined: imported once, before the processes are made.
-    """
-
-    def __init__(self, module: str) -> None:
-        # A forked child of a process with threads (a progress bar) can deadlock; the fork server has none.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([module])
+    def __init__(self) -> None:
+        # Forked ones begin at once and share memory; others would first import the caller's main module again.
+        context = multiprocessing.get_context("fork")
         self._count = usable_cores()
         self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_in_worker)
 

@@ -96,7 +96,7 @@ def write_shards(raw: RawFiles, public: Path, journal: Path, tell: Tell) -> Shar
     """
     _begin(raw, public, journal)
     total = len(raw.train) + 2 * len(raw.test)
-    with Workers(__name__) as workers:
+    with Workers() as workers:
         test_order = _test_order(raw.test, journal, workers, lambda done: tell(done, total))
         ordered: dict[SplitName, list[ImageEntry]] = {
             "train": sorted(raw.train, key=_name_key),

@@ -36,12 +36,14 @@ class _Views(Dataset[torch.Tensor]):
         self._images = images
 
     def __getitem__(self, view: _View) -> torch.Tensor:
-        encoded = io.BytesIO(self._images[view.number].tobytes())
-        image = transforms.pil_to_tensor(Image.open(encoded).convert("RGB"))
+        # On a Pillow image until the end: its resizing is twice as fast as a tensor's.
+        image = Image.open(io.BytesIO(self._images[view.number].tobytes())).convert("RGB")
         top, left, height, width = view.window
-        image = transforms.resized_crop(image, top, left, height, width, view.resized, antialias=True)
+        image = transforms.resized_crop(image, top, left, height, width, view.resized)
         image = transforms.crop(image, *view.crop, view.size, view.size)
-        return cast(torch.Tensor, transforms.horizontal_flip(image) if view.mirror else image)
+        if view.mirror:
+            image = transforms.horizontal_flip(image)
+        return cast(torch.Tensor, transforms.pil_to_tensor(image))
 
 
 class _Batches(Sampler[list[_View]]):
