@@ -47,7 +47,7 @@ FONTS = {
     "cmti10": "0b9e4537eb4e1a9bb1fbedb76dc159322b03bb303bd6d6c4418df25659d061d3",
     "cmtt10": "8be16bd15a6a511ccc43fa0211d788425dfedc055a6f650c1ee3f4076acd9e49",
 }
-"""SHA-256 of each font's outlines of the alphabet, in matplotlib 3.10 and 3.11."""
+"""SHA-256 of each font's outlines of the alphabet, in matplotlib 3.11 (before it there was no cmti10)."""
 
 Point = tuple[float, float]
 
@@ -81,7 +81,7 @@ def outlines(font: str) -> dict[str, Glyph]:
                 glyph.draw(pen)
                 drawn[character] = (pen.value, glyph.width)
     except (OSError, KeyError) as error:
-        raise KitError(f"{path}: cannot be read ({error}); install matplotlib with its fonts") from None
+        raise KitError(f"{path}: cannot be read ({error}); install matplotlib 3.11 with its fonts") from None
     found = hashlib.sha256(repr(drawn).encode()).hexdigest()
     if found != FONTS[font]:
         raise KitError(

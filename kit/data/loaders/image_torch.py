@@ -47,17 +47,18 @@ class _Views(Dataset[torch.Tensor]):
 
 
 class _Batches(Sampler[list[_View]]):
-    """A batch sampler that gives whole views instead of bare indices."""
+    """A batch sampler that gives whole views of an epoch's plan instead of bare indices."""
 
-    def __init__(self, plan: ImagePlan, bounds: list[tuple[int, int]]) -> None:
-        self._plan = plan
+    def __init__(self, bounds: list[tuple[int, int]]) -> None:
         self._bounds = bounds
+        self.plan: ImagePlan | None = None
 
     def __len__(self) -> int:
         return len(self._bounds)
 
     def __iter__(self) -> Iterator[list[_View]]:
-        plan = self._plan
+        plan = self.plan
+        assert plan is not None
         columns = (plan.order, plan.window, plan.resized, plan.crop, plan.mirror)
         for start, stop in self._bounds:
             rows = zip(*(column[start:stop].tolist() for column in columns), strict=True)
@@ -87,6 +88,7 @@ class TorchImageLoader:
         self._epoch = 0
         self._bounds = batch_bounds(len(images), options)
         self._finish = Finish(spec, options, device)
+        self._idle: tuple[DataLoader[torch.Tensor], _Batches] | None = None
 
     def __len__(self) -> int:
         return len(self._bounds)
@@ -94,16 +96,25 @@ class TorchImageLoader:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
         plan = plan_images(self._images.sizes, self._options, seed=self._seed, stream=self._stream, epoch=self._epoch)
         self._epoch += 1
-        loader = DataLoader(
-            _Views(self._images),
-            batch_sampler=cast(Sampler[list[int]], _Batches(plan, self._bounds)),
-            num_workers=usable_cores(),
-            pin_memory=self._device.type == "cuda",
-            generator=torch.Generator(),  # else every epoch would draw from the recipe's own
-        )
+        # Workers are kept from epoch to epoch, but not through one that was broken off or that another began inside.
+        (loader, batches), self._idle = self._idle or self._start(), None
+        batches.plan = plan
         for images, (start, stop) in zip(loader, self._bounds, strict=True):
             labels = None if self._labels is None else self._labels[torch.from_numpy(plan.order[start:stop])]
             yield self._finish(images.to(self._device, non_blocking=True)), self._moved(labels)
+        self._idle = loader, batches
+
+    def _start(self) -> "tuple[DataLoader[torch.Tensor], _Batches]":
+        batches = _Batches(self._bounds)
+        loader = DataLoader(
+            _Views(self._images),
+            batch_sampler=cast(Sampler[list[int]], batches),
+            num_workers=usable_cores(),
+            persistent_workers=True,
+            pin_memory=self._device.type == "cuda",
+            generator=torch.Generator(),  # else every epoch would draw from the recipe's own
+        )
+        return loader, batches
 
     def _moved(self, labels: torch.Tensor | None) -> torch.Tensor | None:
         return None if labels is None else labels.to(self._device)
