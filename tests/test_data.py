@@ -126,6 +126,16 @@ def test_data_that_must_be_given_say_how(tmp_path: Path) -> None:
     assert "dataset.json" in fails("data", "verify", "imagenet", "--data-dir", tmp_path)
 
 
+def test_data_that_are_made_on_the_spot_take_no_source(tmp_path: Path) -> None:
+    for option in (["--source", tmp_path], ["--rehearsal"]):
+        assert "leave --source and --rehearsal out" in fails(
+            "data", "prepare", "digits", "--data-dir", tmp_path, *option
+        )
+    own = ["data", "prepare", ROOT / "docs" / "own_data" / "track" / "shapes.yaml", "--data-dir", tmp_path]
+    assert "leave --rehearsal out" in fails(*own, "--rehearsal")
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
 def test_nothing_is_synthesized_over_what_is_there(tmp_path: Path) -> None:
     arguments = ["data", "synthesize", "imagenet", tmp_path / "drawn", "--classes", 2, "--train", 2, "--test", 2]
     succeeds(*arguments)

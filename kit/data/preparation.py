@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,21 +44,17 @@ def prepare(track: Track, data_dir: Path, request: Request | None = None) -> Pre
         KitError: The data cannot be had, is damaged, or is not what the track names.
     """
     root = data_dir / track.dataset
-    request = request or Request()
+    request = replace(request or Request(), download_dir=data_dir / ".downloads")
     if not os.path.exists(root / MANIFEST_FILE):
         load = source(track.source or track.dataset)
         with _at_work_on(track.dataset, data_dir):
             if not os.path.exists(root / MANIFEST_FILE):
-                _make(load(_placed(request, data_dir)), track.dataset, root, request)
+                _make(load(request), track.dataset, root, request)
     prepared = read(root)
     prepared.verify(shards=False)
     if (refusal := prepared.refusal(track)) is not None:
         raise KitError(refusal)
     return prepared
-
-
-def _placed(request: Request, data_dir: Path) -> Request:
-    return Request(request.path, request.rehearsal, request.download_dir or data_dir / ".downloads", request.tell)
 
 
 @contextmanager

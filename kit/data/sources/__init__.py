@@ -61,12 +61,14 @@ class Request:
 def _digits(request: Request) -> RawDataset:
     from kit.data.sources import digits
 
+    _refuse_source(request, "digits")
     return digits.load()
 
 
 def _glyphs(request: Request) -> RawDataset:
     from kit.data.sources import glyphs
 
+    _refuse_source(request, "glyphs")
     return glyphs.load(request.tell)
 
 
@@ -85,13 +87,25 @@ def _imagenet(request: Request) -> RawFiles:
 def _arrays(request: Request) -> RawDataset:
     from kit.data.sources import arrays
 
+    _refuse_rehearsal(request)
     return arrays.load(request.path)
 
 
 def _folders(request: Request) -> RawFiles:
     from kit.data.sources import imagenet
 
+    _refuse_rehearsal(request)
     return imagenet.find_folders(request.path)
+
+
+def _refuse_source(request: Request, name: str) -> None:
+    if request.path is not None or request.rehearsal:
+        raise KitError(f"{name} are made on the spot: leave --source and --rehearsal out")
+
+
+def _refuse_rehearsal(request: Request) -> None:
+    if request.rehearsal:
+        raise KitError("data of your own are never a rehearsal of others: leave --rehearsal out")
 
 
 SOURCES: dict[str, Callable[[Request], RawDataset | RawFiles]] = {
