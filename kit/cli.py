@@ -183,14 +183,18 @@ def prepare_data(
 
 @data.command("verify")
 def verify_data(track: TrackName, data_dir: DataDir = Path("data")) -> None:
-    """Read every prepared file again; a flipped bit is found and its file named."""
+    """Read every prepared file again, and compare with the track; a flipped bit is found and its file named."""
     from kit.catalog import load_track
     from kit.data.prepared import read
     from kit.report.progress import progress
 
-    prepared = read(data_dir / load_track(track).dataset)
+    race = load_track(track)
+    prepared = read(data_dir / race.dataset)
     with progress(Console(), "verifying", unit="MB", scale=1e6) as tell:
         prepared.verify(tell=tell)
+    refusal = prepared.refusal(race.model_copy(update={"rehearsal": True}))
+    if refusal is not None:
+        raise KitError(refusal)
     print(f"{prepared.root}: whole, {prepared.total_bytes / 1e6:,.1f} MB, fingerprint {prepared.fingerprint}")
 
 

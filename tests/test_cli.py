@@ -26,7 +26,7 @@ def kit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     ("overrides", "expected"),
     [
         (["sede=1"], "did you mean 'seed'?"),
-        (["track=nothing"], "there is no track 'nothing'; available: digits"),
+        (["track=nothing"], "there is no track 'nothing'; available: cifar10, cifar10_96, digits"),
         (
             ["submission=baselines/nothing"],
             "there is no submission 'baselines/nothing'; available: baselines/digits_cnn",
@@ -83,7 +83,7 @@ def test_help_lists_groups_submissions_and_hyperparameters() -> None:
     assert done.returncode == 0
     for expected in (
         "submission: baselines/digits_cnn",
-        "track: digits",
+        "track: cifar10, cifar10_96, digits",
         "logger: none, wandb",
         "lr: 0.1",
         "--multirun",

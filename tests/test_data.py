@@ -121,6 +121,12 @@ def test_verify_names_the_file_with_a_flipped_bit(tmp_path: Path) -> None:
     assert str(path) in fails("data", "verify", "digits", "--data-dir", tmp_path)
 
 
+def test_verify_refuses_intact_data_that_are_not_those_of_the_track(tmp_path: Path) -> None:
+    succeeds("data", "prepare", "digits", "--data-dir", tmp_path)
+    (tmp_path / "digits").rename(tmp_path / "glyphs")
+    assert "is not that of track glyphs" in fails("data", "verify", "glyphs", "--data-dir", tmp_path)
+
+
 def test_data_that_must_be_given_say_how(tmp_path: Path) -> None:
     assert "--source FOLDER" in fails("data", "prepare", "imagenet", "--data-dir", tmp_path)
     assert "dataset.json" in fails("data", "verify", "imagenet", "--data-dir", tmp_path)
