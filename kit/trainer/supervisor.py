@@ -58,7 +58,9 @@ def end_descendants() -> None:
 
 
 def _stop(*_: object) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+    """Not an exception: one that arrived while descendants are being ended would leave the rest of them running."""
+    end_descendants()
+    os._exit(128 + signal.SIGTERM)
 
 
 def main() -> int:
