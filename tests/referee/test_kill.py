@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -122,6 +122,15 @@ def test_what_a_trainer_leaves_running_ends_with_it(
     assert gone(left)
 
 
+@pytest.fixture
+def in_foreground() -> Iterator[None]:
+    """A shell's background jobs ignore Ctrl-C, and what they start inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("in_foreground")
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_somebody_ends_leaves_a_record_that_says_cancelled(
     ending: signal.Signals, submission: Callable[..., Path], kit_command: Callable[..., list[str]], tmp_path: Path
