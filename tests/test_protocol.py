@@ -142,7 +142,7 @@ tracks = st.builds(
     version=st.integers(1, 2**40),
     title=text,
     dataset=names,
-    dataset_fingerprint=st.none() | text,
+    dataset_fingerprint=st.none() | st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
     metric=st.sampled_from(["top1", "top5"]),
     target=st.floats(min_value=1e-9, max_value=1),
     limits=st.builds(
