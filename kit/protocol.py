@@ -33,6 +33,8 @@ Scalar = Annotated[float, Field(allow_inf_nan=False)] | None
 ScalarName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$", max_length=64)]
 Text = Annotated[str, Field(max_length=64 << 10)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
+Operations = Annotated[int, Field(ge=0, lt=2**100)]
+"""An ImageNet run takes 10^18."""
 
 
 M = TypeVar("M")
@@ -129,7 +131,9 @@ class OperatorCount(Message):
     dtype: Annotated[str, Field(max_length=32)]
     phase: Phase
     calls: Count
-    flops: Count
+    flops: Operations
+    recomputed_flops: Operations
+    """Of `flops`: what repeats work of a forward pass."""
     bytes: Count
 
 
@@ -139,6 +143,15 @@ class UncountedOperator(Message):
     operator: Annotated[str, Field(max_length=128)]
     calls: Count
     bytes: Count
+    busy_s: Annotated[float, Field(ge=0, lt=1e12)]
+
+
+class DeclaredOperator(Message):
+    """An operator that is counted by a rule of the submission's own."""
+
+    operator: Annotated[str, Field(max_length=128)]
+    calls: Count
+    flops: Operations
 
 
 class Counted(Message):
@@ -146,6 +159,7 @@ class Counted(Message):
 
     operators: Annotated[list[OperatorCount], Field(max_length=1000)]
     uncounted: Annotated[list[UncountedOperator], Field(max_length=1000)]
+    declared: Annotated[list[DeclaredOperator], Field(max_length=1000)] = []
 
 
 class Done(Message):

@@ -111,7 +111,9 @@ operator_counts = st.builds(
     flops=counts,
     bytes=counts,
 )
-uncounted = st.builds(UncountedOperator, operator=st.text(max_size=128), calls=counts, bytes=counts)
+uncounted = st.builds(
+    UncountedOperator, operator=st.text(max_size=128), calls=counts, bytes=counts, busy_s=st.floats(0, 1e9)
+)
 steps = st.builds(Steps, optimizer_steps=counts, loader_batches=counts, evaluations=counts)
 to_referee: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ready, threads=counts),

@@ -18,7 +18,7 @@ from kit.referee.conversation import Conversation, Listener, converse
 from kit.referee.judge import InvalidPredictions, Judge
 from kit.referee.launch import Trainer
 from kit.results.events import CountStarted, Event
-from kit.results.record import Flops, OperatorFlops, Record, Steps, UncountedOperator
+from kit.results.record import DeclaredOperator, Flops, OperatorFlops, Record, Steps, UncountedOperator
 from kit.results.store import SOURCE_DIR, read_record, write_record
 from kit.track import Limits
 
@@ -100,6 +100,7 @@ def _flops(counted: Counted, steps: Steps, value: float | None, record: Record, 
         method="replay",
         train_total=totals["training"] + totals["optimizer"],
         evaluation_total=totals["evaluation"],
+        recomputed_total=sum(row.recomputed_flops for row in counted.operators),
         operators=tuple(
             OperatorFlops(
                 operator_class=row.operator_class,
@@ -111,7 +112,19 @@ def _flops(counted: Counted, steps: Steps, value: float | None, record: Record, 
             )
             for row in counted.operators
         ),
-        uncounted=tuple(UncountedOperator(**row.model_dump()) for row in counted.uncounted),
+        uncounted=tuple(
+            UncountedOperator(
+                operator=row.operator,
+                calls=row.calls,
+                bytes=row.bytes,
+                time_share=row.busy_s / record.time.total_s if record.time.total_s else None,
+            )
+            for row in counted.uncounted
+        ),
+        declared=tuple(
+            DeclaredOperator(operator=row.operator, calls=row.calls, flops_per_call=row.flops / max(1, row.calls))
+            for row in counted.declared
+        ),
         replay_steps=steps,
         replay_value=value,
         trusted=doubt is None,

@@ -52,9 +52,11 @@ def flops(value: Flops) -> str:
     if value.train_total is None:
         return "not counted yet"
     line = f"{quantity(value.train_total, 'FLOP')} training, {quantity(value.evaluation_total or 0, 'FLOP')} evaluation"
-    if not value.trusted:
-        line += f" [red](untrusted: {escape(value.untrusted_because or '')})[/]"
-    if value.uncounted:
+    if value.recomputed_total:
+        line += f", {quantity(value.recomputed_total, 'FLOP')} of it recomputed"
+    if value.not_rated_because is not None:
+        line += f" [red](not rated: {escape(value.not_rated_because)})[/]"
+    elif value.uncounted:
         line += f" [yellow]({len(value.uncounted)} operators without a rule)[/]"
     return line
 

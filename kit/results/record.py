@@ -128,6 +128,20 @@ class UncountedOperator(Model):
     operator: str
     calls: Count
     bytes: Bytes
+    time_share: Annotated[float, Field(ge=0)] | None = None
+    """Of the run's training time, what this operator took in the replay."""
+
+
+class DeclaredOperator(Model):
+    """An operator that is counted by a rule of the submission's own."""
+
+    operator: str
+    calls: Count
+    flops_per_call: float
+
+
+MAX_UNCOUNTED_TIME = 0.02
+"""Share of the time that operators without a rule may take before a count says little."""
 
 
 class Flops(Model):
@@ -138,13 +152,26 @@ class Flops(Model):
     train_total: Count | None = None
     """Forward, backward and optimizer, as executed."""
     evaluation_total: Count | None = None
+    recomputed_total: Count = 0
+    """Of both totals: what repeats a forward pass, for activation checkpoints and inside fused attention."""
     operators: tuple[OperatorFlops, ...] = ()
     uncounted: tuple[UncountedOperator, ...] = ()
+    declared: tuple[DeclaredOperator, ...] = ()
     replay_steps: Steps | None = None
     replay_value: float | None = None
     """The replay's best score: a replay that learned less is not the same program."""
     trusted: bool = False
     untrusted_because: str | None = None
+
+    @property
+    def not_rated_because(self) -> str | None:
+        """Why these totals may not be compared with others, or None."""
+        if self.method in ("pending", "absent"):
+            return "not counted"
+        share = sum(row.time_share or 0 for row in self.uncounted)
+        if share > MAX_UNCOUNTED_TIME:
+            return f"{share:.0%} of the time went to operators without a rule"
+        return self.untrusted_because
 
 
 class Memory(Model):

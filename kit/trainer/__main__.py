@@ -6,12 +6,17 @@ import signal
 import socket
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from kit.protocol import TO_TRAINER, Channel, Done, Failed, FailureKind, Go, Job, ProtocolError, Ready, ToTrainer
 from kit.trainer.run import InvalidPredictions, Run, seed_everything
 from kit.trainer.supervisor import die_with
+
+if TYPE_CHECKING:
+    from kit.trainer.flops import OperatorCounter
 
 SUBMISSION_FILE = "submission.py"
 TEXT_LIMIT = 16 << 10
@@ -42,13 +47,27 @@ def main() -> int:
 def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
     import torch
     import torch._dynamo  # the first optimizer imports it: seconds that are not training
-    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
     if job.loader == "dali":
         import nvidia.dali.plugin.pytorch  # noqa: F401 - likewise
 
-    if job.counting:
-        torch.compiler.set_stance("force_eager")
+    if not job.counting:
+        return _race(job, channel, None)
+    from kit.trainer.counting import counting
+    from kit.trainer.flops import OperatorCounter
+    from kit.trainer.golden import check_counter
+
+    check_counter(torch.device(job.device))
+    counter = OperatorCounter()
+    with counting(counter):
+        return _race(job, channel, counter)
+
+
+def _race(job: Job, channel: "Channel[ToTrainer]", counter: "OperatorCounter | None") -> Done:
+    """Set up, wait for the clock, train."""
+    import torch
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
     run = Run(job, channel)
     seed_everything(job.seed)
     submission = _import_submission(Path(job.submission_dir) / SUBMISSION_FILE)
@@ -60,19 +79,15 @@ def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
     if received is None or not isinstance(received.message, Go) or received.descriptor is None:
         raise SystemExit("the referee ended the run")
     run.open_data(received.descriptor)
-    if not job.counting:
+    if counter is not None:
+        run.on_phase = counter.enter
+    with counter or nullcontext():
         submission.train(run, state)
-        return Done(steps=run.steps, device_peak_bytes=_device_peak_bytes(run.device))
-
-    from kit.trainer.flops import OperatorCounter
-
-    counter = OperatorCounter()
-    run.on_phase = counter.enter
-    register_optimizer_step_pre_hook(lambda *_: counter.enter("optimizer"))
-    register_optimizer_step_post_hook(lambda *_: counter.enter("training"))
-    with counter:
-        submission.train(run, state)
-    return Done(steps=run.steps, device_peak_bytes=_device_peak_bytes(run.device), counted=counter.counted())
+    return Done(
+        steps=run.steps,
+        device_peak_bytes=_device_peak_bytes(run.device),
+        counted=None if counter is None else counter.counted(),
+    )
 
 
 def _import_submission(path: Path) -> ModuleType:

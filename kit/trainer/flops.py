@@ -1,198 +1,353 @@
 """Counting the operations of a replay, by operator class, dtype and phase.
 
-Convention: a multiply-add is **two** operations. Counted are matrix products, convolutions and attention, as executed,
-at their dense cost; elementwise work, norms and reductions appear with their calls and bytes and no operations. An
-operator that computes but has no rule is listed, never silently zero.
-
-The rules are those of `torch.utils.flop_counter`, but for what it gets wrong or does not know (checked with torch
-2.15): its weight gradient of grouped and depthwise convolutions ignores `groups`; matrix-vector products, the fused CPU
-LSTM, integer and grouped matrix products count nothing there.
+Every operator that torch dispatches passes through here, on this thread and in its backward passes. One with a rule
+(`kit.trainer.rules`) adds its operations; elementwise work, norms, reductions and copies appear with calls and bytes
+alone; one that computes but has no rule is listed with its share of time, never silently zero.
 """
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import conv_flop_count, flop_registry
+from torch.utils.flop_counter import flop_registry
 
-from kit.protocol import Counted, OperatorCount, Phase, UncountedOperator
+from kit.protocol import Counted, DeclaredOperator, OperatorCount, Phase, UncountedOperator
+from kit.trainer.rules import RULES, Rule, is_depthwise
 
 aten = torch.ops.aten
-Rule = Callable[..., int]
 
-MAX_UNCOUNTED = 200
-
-
-def _convolution_backward(
-    grad_output: torch.Tensor,
-    inputs: torch.Tensor,
-    weight: torch.Tensor,
-    _bias: Any,
-    _stride: Any,
-    _padding: Any,
-    _dilation: Any,
-    transposed: bool,
-    _output_padding: Any,
-    _groups: int,
-    output_mask: list[bool],
-    **_: Any,
-) -> int:
-    """Each of the two gradients is a convolution of the forward's cost; the weight's shape carries the groups."""
-    forward = conv_flop_count(list(inputs.shape), list(weight.shape), list(grad_output.shape), transposed=transposed)
-    return forward * (bool(output_mask[0]) + bool(output_mask[1]))
-
-
-def _lstm_layer(inputs: torch.Tensor, weight_ih: torch.Tensor, weight_hh: torch.Tensor, *_: Any, **__: Any) -> int:
-    steps, batch = inputs.shape[:2]
-    return int(2 * steps * batch * (weight_ih.numel() + weight_hh.numel()))
-
-
-def _product(left: torch.Tensor, right: torch.Tensor, *_: Any, **__: Any) -> int:
-    return int(2 * left.numel() * (right.shape[-1] if right.ndim > 1 else 1))
-
-
-def _added_product(_added: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *_: Any, **__: Any) -> int:
-    return _product(left, right)
-
-
-OWN_RULES: dict[Any, Rule] = {
-    aten.convolution_backward: _convolution_backward,
-    aten.mkldnn_rnn_layer: _lstm_layer,
-    aten.mv: _product,
-    aten.addmv: _added_product,
-    aten.dot: _product,
-    aten.vdot: _product,
-    aten.addbmm: _added_product,
-    aten._int_mm: _product,
-    aten._grouped_mm: _product,
-}
+MAX_LISTED = 200
+BLOW_UP = 4
+"""An elementwise product this many times larger than its largest operand is a matrix product in disguise."""
 
 PRODUCT = re.compile(r"(^|_|add|addb|baddb|b)mm(_|$)|(^|add)mv(_|$)|^v?dot$")
 """Names of matrix and vector products; `lgamma` is none."""
-
-CLASSES = (
-    ("convolution", "conv"),
-    ("attention", "attention"),
-    ("rnn", "rnn"),
-    ("lstm", "rnn"),
-    ("norm", "norm"),
-    ("copy", "copy"),
-    ("clone", "copy"),
-    ("embedding", "gather"),
-    ("index", "gather"),
-    ("gather", "gather"),
-)
-"""Operator class by a part of the operator's name; the first that fits."""
-
 COMPUTES = re.compile(
-    "linalg|fft|conv(?!ert)|rnn|lstm|gru|attention|transformer|quantized|solve|svd|cdist|geqrf|cholesky|inverse|^_trilinear$"
+    "linalg_(?!check_errors)|fft|conv(?!ert)|rnn|lstm|gru|attention|transformer|quantized|solve|svd|cdist|geqrf|cholesky|inverse|^_trilinear$"
 )
 """Names of operators that do real work, beside products: without a rule they are listed as uncounted."""
+CLASSES = (
+    ("norm", re.compile("norm")),
+    ("gather", re.compile("embedding|index|gather|scatter|take")),
+    ("copy", re.compile("copy|clone|^cat$|stack|^fill|zero|ones|full|^constant_pad|roll|flip|repeat")),
+    ("reduction", re.compile("pool|softmax|loss|cumsum|cumprod|^sum|^mean|sort|topk")),
+    ("elementwise", re.compile("^_foreach|^_fused|dropout|^(bernoulli|normal|uniform|random|exponential)")),
+)
+"""Classes of operators without a rule by name, before torch's tags are asked."""
+OWN_NAMESPACES = ("aten", "prim", "prims", "profiler", "inductor", "higher_order", "c10d", "_c10d_functional")
+"""Of torch itself: only what is named like work is listed. Whatever is foreign is taken to compute."""
+TORCH_RULES = dict(flop_registry)
+"""As they were before a submission could add to them."""
+QUERIES = {
+    getattr(packet, overload)
+    for packet in (
+        *(aten.sym_size, aten.sym_stride, aten.sym_storage_offset, aten.sym_numel, aten.size, aten.stride),
+        *(aten.storage_offset, aten.numel, aten.dim, aten.is_contiguous, aten.sym_is_contiguous),
+        *(aten.is_strides_like_format, aten.is_non_overlapping_and_dense, torch.ops.prim.layout),
+    )
+    for overload in packet.overloads()
+}
+"""What tensor subclasses such as nested tensors ask themselves: no operators."""
+
+
+@dataclass
+class Tally:
+    """Running totals. A row is calls, operations, recomputed operations and bytes."""
+
+    rows: dict[tuple[str, str, Phase], list[float]] = field(default_factory=dict)
+    uncounted: dict[str, list[float]] = field(default_factory=dict)
+    """Calls, bytes and seconds by operator."""
+    declared: dict[str, list[float]] = field(default_factory=dict)
+    """Calls and operations by operator, where the submission gave the rule."""
+
+    def add(self, other: "Tally") -> None:
+        """Add another's totals."""
+        for name in ("rows", "uncounted", "declared"):
+            ours = getattr(self, name)
+            for key, values in getattr(other, name).items():
+                ours[key] = [a + b for a, b in zip(ours.get(key, [0] * len(values)), values, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is looked up once per operator."""
+
+    name: str
+    operator_class: str
+    rule: Rule | None
+    declared: Callable[..., Any] | None
+    """A rule that the submission gave."""
+    composite: bool
+    """Made of others: they are counted instead."""
+    free: bool
+    """A view, or nothing but an allocation."""
+    uncounted: bool
+    timed: bool
+    """Uncounted, or its rule failed before."""
+    multiplies: bool
+    """Elementwise, and so able to hide a product."""
 
 
 class OperatorCounter(TorchDispatchMode):
-    """Counts everything that runs inside `with counter:`, on this thread and in its backward passes."""
+    """Counts everything that runs inside `with counter:`."""
+
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._phase: Phase = "training"
-        self._calls: Counter[tuple[str, str, Phase]] = Counter()
-        self._flops: Counter[tuple[str, str, Phase]] = Counter()
-        self._bytes: Counter[tuple[str, str, Phase]] = Counter()
-        self._uncounted_calls: Counter[str] = Counter()
-        self._uncounted_bytes: Counter[str] = Counter()
+        self._recomputing = False
+        self._known: dict[Any, _Known] = {}
+        self._tally = Tally()
 
     def enter(self, phase: Phase) -> None:
         """What follows belongs to `phase`."""
         self._phase = phase
 
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """What runs inside repeats work that is counted already: activation checkpoints."""
+        before, self._recomputing = self._recomputing, True
+        try:
+            yield
+        finally:
+            self._recomputing = before
+
+    @contextmanager
+    def into(self, tally: Tally) -> Iterator[None]:
+        """What runs inside is added to another tally."""
+        before, self._tally = self._tally, tally
+        try:
+            yield
+        finally:
+            self._tally = before
+
+    def add(self, tally: Tally) -> None:
+        """Add what was counted elsewhere."""
+        self._tally.add(tally)
+
     def counted(self) -> Counted:
         """The counts so far, largest first."""
-        keys = sorted(self._calls, key=lambda key: (-self._flops[key], -self._bytes[key], key))
+        rows = sorted(self._tally.rows.items(), key=lambda item: (-item[1][1], -item[1][3], item[0]))
+        uncounted = sorted(self._tally.uncounted.items(), key=lambda item: (-item[1][2], item[0]))
         return Counted(
             operators=[
                 OperatorCount(
-                    operator_class=key[0],
-                    dtype=key[1],
-                    phase=key[2],
-                    calls=self._calls[key],
-                    flops=self._flops[key],
-                    bytes=self._bytes[key],
+                    operator_class=operator_class,
+                    dtype=dtype,
+                    phase=phase,
+                    calls=int(calls),
+                    flops=round(flops),
+                    recomputed_flops=round(recomputed),
+                    bytes=int(size),
                 )
-                for key in keys
+                for (operator_class, dtype, phase), (calls, flops, recomputed, size) in rows
             ],
             uncounted=[
-                UncountedOperator(operator=name[:128], calls=calls, bytes=self._uncounted_bytes[name])
-                for name, calls in self._uncounted_calls.most_common(MAX_UNCOUNTED)
+                UncountedOperator(operator=name[:128], calls=int(calls), bytes=int(size), busy_s=busy_s)
+                for name, (calls, size, busy_s) in uncounted[:MAX_LISTED]
+            ],
+            declared=[
+                DeclaredOperator(operator=name[:128], calls=int(calls), flops=round(flops))
+                for name, (calls, flops) in sorted(self._tally.declared.items())[:MAX_LISTED]
             ],
         )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = self._known.get(func)
+        if known is None:
+            if func in QUERIES:
+                return NotImplemented
+            known = self._known[func] = _look_up(func)
         kwargs = kwargs or {}
-        packet = func._overloadpacket
-        own = OWN_RULES.get(packet)
-        rule = own or flop_registry.get(packet)
-        if rule is None:
+        if known.composite:
             with self:
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        out = func(*args, **kwargs)
-        if func.is_view:
+                return func.decompose(*args, **kwargs)
+        if known.free:
+            return func(*args, **kwargs)
+        disguised = known.multiplies and _blows_up(args)
+        if not known.timed and not disguised:
+            out = func(*args, **kwargs)
+            self._add(func, known, args, kwargs, out)
             return out
-        flops = int(rule(*args, **kwargs, out_val=out)) if rule is not None else 0
-        self._add(str(packet), func.namespace, rule is not None, flops, args, out)
+        device = next((tensor.device for tensor in _tensors(args) if tensor.is_cuda), None)
+        _wait_for(device)
+        begun_s = perf_counter()
+        out = func(*args, **kwargs)
+        _wait_for(device)
+        busy_s = perf_counter() - begun_s
+        if known.uncounted:
+            self._list(known.name, _bytes((args, out)), busy_s)
+        elif disguised:
+            self._list(f"{known.name} (broadcast product)", _bytes((args, out)), busy_s)
+        self._add(func, known, args, kwargs, out, busy_s)
         return out
 
-    def _add(self, name: str, namespace: str, has_rule: bool, flops: int, args: Any, out: Any) -> None:
-        tensors = [*_tensors(args), *_tensors(out)]
-        if not tensors:
+    def _list(self, name: str, size: int, busy_s: float) -> None:
+        row = self._tally.uncounted.setdefault(name, [0, 0, 0.0])
+        row[0] += 1
+        row[1] += size
+        row[2] += busy_s
+
+    def _add(self, func: Any, known: _Known, args: Any, kwargs: Any, out: Any, busy_s: float = 0.0) -> None:
+        size = 0
+        dtype: torch.dtype | None = None
+        for values in (args, out if isinstance(out, (tuple, list)) else (out,)):
+            for value in values:
+                if isinstance(value, torch.Tensor):
+                    size += value.numel() * value.itemsize
+                    if dtype is None or not (dtype.is_floating_point or dtype.is_complex):
+                        found = value.dtype
+                        if dtype is None or found.is_floating_point or found.is_complex:
+                            dtype = found
+                elif isinstance(value, (list, tuple)):
+                    for tensor in _tensors(value):
+                        size += tensor.numel() * tensor.itemsize
+                        dtype = dtype or tensor.dtype
+        if dtype is None:
             return
-        size = sum(math.prod(tensor.shape) * tensor.element_size() for tensor in tensors)
-        short = name.removeprefix("aten.")
-        if not has_rule and _computes(namespace, short):
-            self._uncounted_calls[name] += 1
-            self._uncounted_bytes[name] += size
-        operator_class = _operator_class(short, args) if namespace == "aten" else "other"
-        key = (operator_class, _dtype(tensors, short, has_rule), self._phase)
-        self._calls[key] += 1
-        self._flops[key] += flops
-        self._bytes[key] += size
+        flops: float = 0
+        recomputed: float = 0
+        operator_class, name = known.operator_class, str(dtype)[6:]
+        if known.rule is not None or known.declared is not None:
+            try:
+                flops, recomputed = _cost(known, dtype, args, kwargs, out)
+            except Exception:  # a rule, of torch's or of the submission's, that does not know these arguments
+                self._known[func] = replace(known, timed=True)
+                self._list(known.name, size, busy_s)
+            if known.declared is not None:
+                row = self._tally.declared.setdefault(known.name, [0, 0])
+                row[0] += 1
+                row[1] += flops
+            if operator_class == "conv" and is_depthwise(list(_tensors(args)), backward="backward" in known.name):
+                operator_class = "depthwise_conv"
+            if dtype is torch.float32 and _is_tf32(operator_class, args):
+                name = "tf32"
+        key = (operator_class, name, self._phase)
+        totals = self._tally.rows.get(key)
+        if totals is None:
+            totals = self._tally.rows[key] = [0, 0, 0, 0]
+        totals[0] += 1
+        totals[1] += flops
+        totals[2] += flops if self._recomputing else recomputed
+        totals[3] += size
 
 
-def _computes(namespace: str, name: str) -> bool:
-    """Whether an operator does work that ought to have a rule: what is foreign to torch is taken to."""
-    own = namespace in ("aten", "prim", "prims", "profiler")
-    return not own or bool(PRODUCT.search(name) or COMPUTES.search(name))
+def _cost(known: _Known, dtype: torch.dtype, args: Any, kwargs: Any, out: Any) -> tuple[float, float]:
+    if known.declared is not None:
+        return _whole(known.declared(*args, **kwargs, out_val=out)), 0
+    rule = known.rule
+    assert rule is not None
+    factor = rule.complex_factor if dtype.is_complex else 1
+    flops = factor * rule.flops(*args, **kwargs, out_val=out)
+    return flops, 0 if rule.recomputed is None else rule.recomputed(*args, **kwargs, out_val=out)
 
 
-def _operator_class(name: str, args: Any) -> str:
-    found = "gemm" if PRODUCT.search(name) else next((kind for part, kind in CLASSES if part in name), "other")
-    if found == "conv" and _is_depthwise(name, args):
-        return "depthwise_conv"
-    return found
+def _whole(flops: Any) -> int:
+    if not isinstance(flops, int) or isinstance(flops, bool) or not 0 <= flops < 2**53:
+        raise ValueError(f"a rule returned {flops!r}: expected a number of operations")
+    return flops
 
 
-def _is_depthwise(name: str, args: Any) -> bool:
-    inputs, weight = (args[1], args[2]) if "backward" in name else (args[0], args[1])
-    return bool(weight.ndim > 2 and weight.shape[1] == 1 and inputs.shape[1] > 1)
+def _look_up(func: Any) -> _Known:
+    if isinstance(func, torch._ops.HigherOrderOperator):
+        rule = RULES.get(func)
+        return _Known(
+            name=f"higher_order.{func.name()}",
+            operator_class=rule.operator_class if rule else "other",
+            rule=rule,
+            declared=None,
+            composite=False,
+            free=False,
+            uncounted=rule is None,
+            timed=rule is None,
+            multiplies=False,
+        )
+    packet = func._overloadpacket
+    name, namespace = str(packet), func.namespace
+    short = name.removeprefix("aten.")
+    rule, declared = RULES.get(packet), None
+    if rule is None and packet in TORCH_RULES:
+        rule = Rule("attention" if "attention" in short else "gemm", TORCH_RULES[packet])
+    elif rule is None and namespace not in OWN_NAMESPACES:
+        declared = flop_registry.get(packet)
+    has_rule = rule is not None or declared is not None
+    composite = not has_rule and (
+        torch._C.DispatchKey.CompositeImplicitAutograd in func.py_kernels
+        or torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    )
+    uncounted = not has_rule and (
+        namespace not in OWN_NAMESPACES or bool(PRODUCT.search(short) or COMPUTES.search(short))
+    )
+    return _Known(
+        name=name,
+        operator_class=rule.operator_class if rule else _class_of(func, namespace, short),
+        rule=rule,
+        declared=declared,
+        composite=composite,
+        free=func.is_view or short.startswith(("empty", "new_empty", "_unsafe_view", "detach", "lift_fresh", "set_")),
+        uncounted=uncounted,
+        timed=uncounted,
+        multiplies=short in ("mul", "mul_", "addcmul", "addcmul_", "multiply", "bitwise_and", "logical_and"),
+    )
 
 
-def _dtype(tensors: "list[torch.Tensor]", name: str, has_rule: bool) -> str:
-    """The first floating type among the operands; float32 products on a GPU are told from TF32 ones."""
-    tensor = next((tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()), tensors[0])
-    if has_rule and tensor.is_cuda and tensor.dtype == torch.float32:
-        backend = torch.backends.cudnn if "conv" in name else torch.backends.cuda.matmul
-        if backend.allow_tf32:
-            return "tf32"
-    return str(tensor.dtype).removeprefix("torch.")
+def _class_of(func: Any, namespace: str, name: str) -> str:
+    if namespace != "aten":
+        return "other"
+    if PRODUCT.search(name):
+        return "gemm"
+    found = next((kind for kind, pattern in CLASSES if pattern.search(name)), None)
+    if found is not None:
+        return found
+    if torch.Tag.reduction in func.tags:
+        return "reduction"
+    return "elementwise" if torch.Tag.pointwise in func.tags else "other"
 
 
-def _tensors(values: Any) -> "Iterator[torch.Tensor]":
+def _blows_up(args: Any) -> bool:
+    """Whether an elementwise operation spreads its operands out as the first half of a product would."""
+    operands = [value for value in args if isinstance(value, torch.Tensor)]
+    if len(operands) < 2:
+        return False
+    left, right = operands[-2:]
+    if left.shape == right.shape and 0 not in left.stride() and 0 not in right.stride():
+        return False
+    shapes = _stored(left), _stored(right)
+    return bool(math.prod(torch.broadcast_shapes(*shapes)) > BLOW_UP * max(math.prod(shapes[0]), math.prod(shapes[1])))
+
+
+def _stored(tensor: torch.Tensor) -> list[int]:
+    """The shape of what differs in memory: an expanded dimension is one."""
+    return [size if stride else 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+
+
+def _is_tf32(operator_class: str, args: Any) -> bool:
+    tensor = next(_tensors(args), None)
+    if tensor is None or not tensor.is_cuda:
+        return False
+    backend = (
+        torch.backends.cudnn if operator_class in ("conv", "depthwise_conv", "rnn") else torch.backends.cuda.matmul
+    )
+    return bool(backend.allow_tf32)
+
+
+def _wait_for(device: torch.device | None) -> None:
+    if device is not None:
+        torch.cuda.synchronize(device)
+
+
+def _bytes(values: Any) -> int:
+    return sum(tensor.numel() * tensor.itemsize for tensor in _tensors(values))
+
+
+def _tensors(values: Any) -> Iterator[torch.Tensor]:
     if isinstance(values, torch.Tensor):
         yield values
     elif isinstance(values, (list, tuple)):
