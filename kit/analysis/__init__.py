@@ -1,0 +1,1 @@
+"""What records say together: the factors of a speed-up."""
