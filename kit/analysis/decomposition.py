@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kit.analysis.estimate import CONFIDENCE, EXACTLY_ONE, Estimate, coverage, known_within, log_median
-from kit.analysis.side import Side, mix_flops, require_same_goal, same_mix
+from kit.analysis.side import Side, mix_distance, mix_flops, require_same_goal, same_mix
 from kit.errors import KitError
 from kit.hardware.roof import Roof, SpecRoof, nominal_dtype
 from kit.hardware.specs import GpuSpec, relative_speed
@@ -160,8 +160,9 @@ def _algorithm(a: Side, b: Side) -> dict[Part, _Known]:
     same_network = a.network is not None and a.network == b.network
     if a.flops is not None and b.flops is not None:
         estimate = log_median(a.flops) - log_median(b.flops)
-        if not same_network:
-            estimate += known_within(0.0, math.hypot(a.flops_log_error, b.flops_log_error))
+        variants = 0.0 if same_network else math.hypot(a.flops_log_error, b.flops_log_error)
+        if variants:
+            estimate += known_within(0.0, variants)
         methods = " and ".join(dict.fromkeys(str(side.flops_method) for side in (a, b)))
         basis = f"training operations, {methods}"
     elif same_network and samples is not None:
@@ -208,7 +209,9 @@ def _rates(a: Side, b: Side) -> tuple[dict[Part, _Known], float | None]:
             hardware = _Known(known_within(sum(by_mix) / len(by_mix), error), basis)
         if precision is None and len(mixes) == 2:
             by_device = [other - one for one, other in zip(*logs, strict=True)]
-            precision = _Known(known_within(sum(by_device) / 2, error), basis)
+            # The error of a roof cancels in what both mixes have in common.
+            apart = max(mix_distance(a.operators, b.operators, roof) for roof in roofs)
+            precision = _Known(known_within(sum(by_device) / 2, error * apart), basis)
         if not same_device and len(mixes) == 2:
             interaction_log = 0.0 if equal_mix else by_mix[0] - by_mix[1]
     elif hardware is None:

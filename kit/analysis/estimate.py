@@ -55,8 +55,8 @@ EXACTLY_ONE = Estimate(0.0)
 
 
 def known_within(log: float, standard_error: float) -> Estimate:
-    """A log with a normal error."""
-    return Estimate(log, QUANTILE * standard_error, QUANTILE * standard_error)
+    """A log with a normal error; an error of 0 is one that is not known."""
+    return Estimate(log, QUANTILE * standard_error, QUANTILE * standard_error, complete=standard_error > 0)
 
 
 def log_median(values: Sequence[float]) -> Estimate:

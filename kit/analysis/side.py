@@ -154,6 +154,25 @@ def same_mix(a: Sequence[OperatorFlops], b: Sequence[OperatorFlops]) -> bool:
     return all(math.isclose(calls_a[row] / total_a, calls_b[row] / total_b, rel_tol=1e-9) for row in calls_a)
 
 
+def mix_distance(a: Sequence[OperatorFlops], b: Sequence[OperatorFlops], roof: Roof) -> float:
+    """How far two mixes are apart, 0 to 1: the share of a device's time that goes to other calls.
+
+    Calls are alike within a factor of two in operations and bytes.
+    """
+    one, other = _time_shares(a, roof), _time_shares(b, roof)
+    return sum(abs(one.get(kind, 0) - other.get(kind, 0)) for kind in one.keys() | other.keys()) / 2
+
+
+def _time_shares(operators: Sequence[OperatorFlops], roof: Roof) -> dict[tuple[object, ...], float]:
+    seconds: dict[tuple[object, ...], float] = {}
+    for row in operators:
+        sizes = (math.frexp(row.flops_per_call)[1], math.frexp(row.bytes_per_call)[1])
+        kind = (row.operator_class, row.dtype, row.phase, *sizes)
+        seconds[kind] = seconds.get(kind, 0) + roof.seconds([row])
+    total = math.fsum(seconds.values())
+    return {kind: value / total for kind, value in seconds.items()}
+
+
 def _calls(operators: Iterable[OperatorFlops]) -> dict[tuple[object, ...], int]:
     """Calls by everything else that matters to a roof."""
     calls: dict[tuple[object, ...], int] = {}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.analysis.decomposition import Decomposition, algorithmic_efficiency, decompose
+from kit.analysis.decomposition import Decomposition, Factor, algorithmic_efficiency, decompose
 from kit.analysis.side import Capability, Goal, Side
 from kit.errors import KitError
 from kit.results.record import OperatorFlops
@@ -274,6 +274,22 @@ def test_the_same_things_are_exact_and_noise_is_not_separable() -> None:
     assert found["implementation"].separable is False
     much = {factor.name: factor for factor in decompose(a, replace(b, times_s=tuple(t / 2 for t in b.times_s))).factors}
     assert much["implementation"].separable is True
+
+
+def test_mixes_that_are_almost_the_same_are_told_apart_with_a_small_error() -> None:
+    half = MATMULS.model_copy(update={"dtype": "bfloat16", "calls": 1})
+    near = {factor.name: factor for factor in decompose(side(), side(operators=(MATMULS, half))).factors}
+    far = {factor.name: factor for factor in decompose(side(), side(operators=(half,))).factors}
+
+    def width(name: str, found: dict[str, Factor]) -> float:
+        factor = found[name]
+        assert factor.low is not None
+        assert factor.high is not None
+        return math.log(factor.high / factor.low)
+
+    assert width("precision and mix", far) == pytest.approx(2 * 1.96 * FULL.log_error, rel=1e-3)
+    for name in ("precision and mix", "implementation"):
+        assert width(name, near) < 0.02 * width(name, far)
 
 
 def test_the_error_of_the_device_ratio_widens_hardware_and_implementation_and_nothing_else() -> None:
