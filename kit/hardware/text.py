@@ -197,7 +197,7 @@ def _of_nodes(told: Fraction | None, nodes: Fraction, reading: Reading, assumed:
         return nodes * told, assumed
     if next(noun for noun in reading.nouns if noun.count is not None).token.kind == "node":
         return nodes * told, ", ".join(filter(None, (assumed, f"{told} in each node")))
-    if told % nodes:
+    if nodes == 0 or told % nodes:
         raise UnclearError(f"counts {told} devices on {nodes} nodes; {EXAMPLE_NODES}")
     return told, assumed
 

@@ -120,6 +120,7 @@ REFUSED = {
     "4 nodes with V100": "not the devices of each",
     "1 K80 pod": "cannot tell how many K80 a pod is",
     "9 V100 on 2 nodes": "on 2 nodes",
+    "8 V100 on 0 nodes": "on 0 nodes",
     "9 V100 (p3.16xlarge)": "p3.16xlarge has 8",
     "2 p3.16xlarge (24 V100)": "p3.16xlarge has 8",
     "MI250X x 4 (8 GCDs)": "counts 4 and 8 devices",
