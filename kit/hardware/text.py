@@ -6,15 +6,14 @@ refused.
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise, zip_longest
 
 from pydantic import Field
 
 from kit.errors import KitError
+from kit.hardware.reading import EXAMPLE, EXAMPLE_NODES, Noun, Reader, Reading, UnclearError, UnknownError
 from kit.hardware.specs import GpuSpec, all_specs, spec_named
-from kit.hardware.words import Machine, Token, Vocabulary, squeeze, vocabulary
+from kit.hardware.words import Machine, Vocabulary, squeeze, vocabulary
 from kit.track import Model
 
 SHOWN_CHARACTERS = 120
@@ -35,36 +34,6 @@ class Hardware(Model):
     """What the text leaves open and the count or the spec rests on."""
 
 
-@dataclass
-class Noun:
-    """Something counted."""
-
-    token: Token
-    count: Fraction | None
-    unit: str = ""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a text says, before it is made sense of."""
-
-    nouns: tuple[Noun, ...]
-    each: bool
-    """Whether devices are counted per node."""
-    forms: frozenset[str]
-    memory_gb: frozenset[float]
-    """Of a device, or perhaps of one."""
-    own_memory_gb: frozenset[float]
-    """Surely of a device: it stands beside its name."""
-    cpus: bool
-    unknown: tuple[str, ...]
-    """Words, and pairs of words, that nothing is known of."""
-
-    def of(self, *kinds: str) -> list[Noun]:
-        """The nouns of these kinds."""
-        return [noun for noun in self.nouns if noun.token.kind in kinds]
-
-
 def parse_hardware(text: str) -> Hardware:
     """The accelerators that a text describes.
 
@@ -73,12 +42,12 @@ def parse_hardware(text: str) -> Hardware:
     """
     words = vocabulary()
     try:
-        reading = _Reader(words).read(text)
+        reading = Reader(words).read(text)
         machine = _machine(reading, words)
         specs = _candidates(reading, machine, words)
         spec, assumed = _choose(specs)
         count, counted = _count(reading, machine, spec, words)
-    except _UnclearError as problem:
+    except UnclearError as problem:
         raise KitError(f"{problem.what} '{_shown(text)}': {problem}") from None
     return Hardware(
         spec=spec,
@@ -89,145 +58,10 @@ def parse_hardware(text: str) -> Hardware:
     )
 
 
-class _UnclearError(Exception):
-    """Why a text cannot be read."""
-
-    what = "hardware"
-
-
-class _UnknownError(_UnclearError):
-    """It names nothing of the table."""
-
-    what = "unknown hardware"
-
-
-class _Reader:
-    """From tokens to nouns. A number counts the noun after it, or after "times" the one before it."""
-
-    def __init__(self, words: Vocabulary) -> None:
-        self._words = words
-        self._nouns: list[Noun] = []
-        self._number: Fraction | None = None
-        self._before: Token | None = None
-        self._before_number: Token | None = None
-        self._times = False
-        self._countable: Noun | None = None
-        self._loose: Token | None = None
-        self._each = False
-
-    def read(self, text: str) -> Reading:
-        tokens = list(self._words.tokens(text))
-        for token, following in zip_longest(tokens, tokens[1:]):
-            self._take(token, following)
-            if token.kind not in ("filler", "form"):
-                self._before = token
-        self._settle()
-        own, other = self._memory(tokens)
-        others = [token.text for token in tokens if token.kind in ("word", "number")]
-        cpus = any(token.kind == "cpu" or token.key == "core" for token in tokens)
-        return Reading(
-            nouns=tuple(self._nouns),
-            each=self._each,
-            forms=frozenset(token.key for token in tokens if token.kind == "form"),
-            memory_gb=own if cpus else own | other,
-            own_memory_gb=own,
-            cpus=cpus,
-            unknown=(*map("".join, pairwise(others)), *others),
-        )
-
-    def _take(self, token: Token, following: Token | None) -> None:
-        if token.kind == "node" and token.value is not None:
-            self._nouns.append(Noun(token, token.value))
-        elif token.kind == "number":
-            if self._number is None:
-                self._number, self._before_number = Fraction(1), self._before
-            self._number *= token.value if token.value is not None else 1
-        elif token.kind == "times":
-            self._times = True
-        elif token.kind in ("device", "machine", "unit", "node"):
-            self._noun(token)
-        elif token.kind == "each":
-            self._settle()
-            self._each = True
-        elif token.kind == "cpu":
-            self._forget()
-        elif token.kind == "memory":
-            if self._countable is not None and self._number is not None:
-                self._settle()
-        elif token.kind == "break":
-            if not self._times and (following is None or following.kind != "times"):
-                self._settle()
-        elif token.kind == "word":
-            self._word()
-        if token.kind == "break" and not self._times:
-            self._loose = None
-
-    def _noun(self, token: Token) -> None:
-        last = self._countable
-        if token.kind == "unit" and self._number is None and self._directly_after(last) and last is not None:
-            last.unit = token.key
-            return
-        if self._number is None and self._loose is not None and token.kind != "node":
-            raise _UnclearError(f"cannot tell what '{self._loose.text}' counts; write as in '8 x V100'")
-        if token.kind == "node" and self._number is None:
-            if (
-                self._directly_after(last)
-                and last is not None
-                and last.token.kind == "device"
-                and last.count is not None
-            ):
-                raise _UnclearError("cannot tell devices from nodes; write as in '4 nodes x 8 x V100'")
-            return
-        if self._times and last is not None and {last.token.kind, token.kind} & {"node", "machine"}:
-            self._each = True
-        noun = Noun(token, self._number)
-        self._nouns.append(noun)
-        self._forget()
-        self._countable = noun
-
-    def _directly_after(self, noun: Noun | None) -> bool:
-        return noun is not None and self._before is not None and self._before is noun.token
-
-    def _word(self) -> None:
-        """An unknown word takes the number before it, unless that was a factor of what stands before."""
-        if self._number is not None and self._times and self._countable is not None:
-            self._settle()
-        elif self._number is not None:
-            self._loose = self._before
-        self._forget()
-
-    def _settle(self) -> None:
-        """A number at the end of a phrase is a factor of the noun before it, or part of a name ("Gold 6148")."""
-        if self._number is not None:
-            noun = self._countable
-            if noun is not None and self._times:
-                noun.count = self._number if noun.count is None else noun.count * self._number
-            elif self._before_number is None or self._before_number.kind != "word":
-                raise _UnclearError(f"cannot tell what '{self._number}' counts; write as in '8 x V100'")
-        self._forget()
-
-    def _forget(self) -> None:
-        self._number, self._times, self._countable = None, False, None
-
-    def _memory(self, tokens: list[Token]) -> tuple[frozenset[float], frozenset[float]]:
-        """Sizes in a device's own phrase, and in phrases without one."""
-        own: set[float] = set()
-        other: set[float] = set()
-        phrase: list[Token] = []
-        for token in [*tokens, Token("break", "")]:
-            if token.kind != "break":
-                phrase.append(token)
-                continue
-            sizes = {float(size.value) for size in phrase if size.kind == "memory" and size.value is not None}
-            (own if any(word.kind == "device" for word in phrase) else other).update(sizes)
-            phrase = []
-        return frozenset(own), frozenset(other)
-
-
 def _machine(reading: Reading, words: Vocabulary) -> Machine | None:
     names = {noun.token.key for noun in reading.of("machine")}
     if len(names) > 1:
-        raise _UnclearError(
+        raise UnclearError(
             f"names {_listed(words.machines[name].name for name in names)}; expected one kind of machine"
         )
     return words.machines[names.pop()] if names else None
@@ -246,7 +80,7 @@ def _candidates(reading: Reading, machine: Machine | None, words: Vocabulary) ->
         narrowed = [spec for spec in specs if spec.family in families]
         if not narrowed:
             what = _listed(_families(specs)) if machine is None or len(specs) < 5 else machine.name
-            raise _UnclearError(f"names {_listed(families)} beside {what}; expected one kind of accelerator")
+            raise UnclearError(f"names {_listed(families)} beside {what}; expected one kind of accelerator")
         specs = narrowed
     return _of_memory(_of_form(specs, reading, words), reading)
 
@@ -257,7 +91,7 @@ def _of_form(specs: list[GpuSpec], reading: Reading, words: Vocabulary) -> list[
     said = {form for form in forms if form in told or ("SXM" in told and form.startswith("SXM"))}
     hinted = {words.hints.get(spec.family, {}).get(word) for spec in specs for word in reading.forms}
     if forms and (foreign := told & {spec.form for spec in all_specs()} - forms - {"SXM"}):
-        raise _UnclearError(f"{_listed(_families(specs))} is known as {_listed(forms)}, not as {_listed(foreign)}")
+        raise UnclearError(f"{_listed(_families(specs))} is known as {_listed(forms)}, not as {_listed(foreign)}")
     wanted = said or (forms & hinted)
     return [spec for spec in specs if spec.form in wanted] if wanted else specs
 
@@ -267,7 +101,7 @@ def _of_memory(specs: list[GpuSpec], reading: Reading) -> list[GpuSpec]:
     if not fitting and reading.own_memory_gb:
         given = _listed(f"{size:g} GB" for size in reading.own_memory_gb)
         known = _listed(f"{spec.memory_gb:g} GB" for spec in specs)
-        raise _UnclearError(f"{_listed(_families(specs))} is known with {known}, not with {given}")
+        raise UnclearError(f"{_listed(_families(specs))} is known with {known}, not with {given}")
     return fitting or specs
 
 
@@ -275,7 +109,7 @@ def _choose(specs: list[GpuSpec]) -> tuple[GpuSpec, str]:
     """The first of the rows that are left, and in what the others differ."""
     families = _families(specs)
     if len(families) > 1:
-        raise _UnclearError(f"may be {' or '.join(families)}; say which")
+        raise UnclearError(f"may be {' or '.join(families)}; say which")
     chosen = specs[0]
     assumed = [chosen.form] if len({spec.form for spec in specs}) > 1 else []
     if len({spec.memory_gb for spec in specs}) > 1:
@@ -298,7 +132,7 @@ def _count(reading: Reading, machine: Machine | None, spec: GpuSpec, words: Voca
     else:
         total = told
     if total.denominator != 1 or total < 1:
-        raise _UnclearError(f"counts {total} devices; expected a whole number")
+        raise UnclearError(f"counts {total} devices; expected a whole number")
     return int(total), assumed
 
 
@@ -332,9 +166,9 @@ def _per_unit(noun: Noun, unit: str, spec: GpuSpec, words: Vocabulary) -> tuple[
     chips = words.tpus.get(spec.family)
     if chips is None:
         if noun.token.kind == "device" and noun.token.value is not None:
-            raise _UnclearError(f"cannot tell what '{noun.token.value}' counts; write as in '8 x V100'")
+            raise UnclearError(f"cannot tell what '{noun.token.value}' counts; {EXAMPLE}")
         if unit == "pod":
-            raise _UnclearError(f"cannot tell how many {spec.family} a pod is; write as in '8 x V100'")
+            raise UnclearError(f"cannot tell how many {spec.family} a pod is; {EXAMPLE}")
         return {"board": Fraction(spec.per_board), "core": None}.get(unit, Fraction(1)), ""
     if noun.token.kind == "device" and noun.token.value is not None:
         return chips["slice"], ""
@@ -353,32 +187,30 @@ def _of_machines(told: Fraction | None, stated: Fraction | None, machine: Machin
         return per_machine
     elif told <= per_machine or told % per_machine == 0:
         return told
-    raise _UnclearError(f"counts {told} devices, but {machine.name} has {machine.count}")
+    raise UnclearError(f"counts {told} devices, but {machine.name} has {machine.count}")
 
 
 def _of_nodes(told: Fraction | None, nodes: Fraction, reading: Reading, assumed: str) -> tuple[Fraction, str]:
     if told is None:
-        raise _UnclearError(
-            f"counts {nodes} nodes, but not the devices of each; write as in '{nodes} nodes x 8 x V100'"
-        )
+        raise UnclearError(f"counts {nodes} nodes, but not the devices of each; write as in '{nodes} nodes x 8 x V100'")
     if reading.each:
         return nodes * told, assumed
     if next(noun for noun in reading.nouns if noun.count is not None).token.kind == "node":
         return nodes * told, ", ".join(filter(None, (assumed, f"{told} in each node")))
-    if told % nodes:
-        raise _UnclearError(f"counts {told} devices on {nodes} nodes; write as in '4 nodes x 8 x V100'")
+    if nodes == 0 or told % nodes:
+        raise UnclearError(f"counts {told} devices on {nodes} nodes; {EXAMPLE_NODES}")
     return told, assumed
 
 
 def _only(counts: set[Fraction], what: str) -> Fraction | None:
     if len(counts) > 1:
-        raise _UnclearError(f"counts {' and '.join(map(str, sorted(counts)))} {what}; expected one number")
+        raise UnclearError(f"counts {' and '.join(map(str, sorted(counts)))} {what}; expected one number")
     return next(iter(counts), None)
 
 
-def _unknown(reading: Reading, words: Vocabulary) -> _UnknownError:
+def _unknown(reading: Reading, words: Vocabulary) -> UnknownError:
     if reading.cpus:
-        return _UnknownError("names no accelerator; the table holds GPUs and TPUs, no CPUs")
+        return UnknownError("names no accelerator; the table holds GPUs and TPUs, no CPUs")
     known = {squeeze(name): name for name in (*_families(all_specs()), *(m.name for m in words.machines.values()))}
     near = dict.fromkeys(
         known[name]
@@ -386,8 +218,8 @@ def _unknown(reading: Reading, words: Vocabulary) -> _UnknownError:
         for name in difflib.get_close_matches(squeeze(word), known, n=SUGGESTIONS, cutoff=0.7)
     )
     if not near:
-        return _UnknownError("names no accelerator of the table; write as in '8 x V100' or 'p3.16xlarge'")
-    return _UnknownError(f"names no accelerator of the table; did you mean {' or '.join([*near][:SUGGESTIONS])}?")
+        return UnknownError("names no accelerator of the table; write as in '8 x V100' or 'p3.16xlarge'")
+    return UnknownError(f"names no accelerator of the table; did you mean {' or '.join([*near][:SUGGESTIONS])}?")
 
 
 def _families(specs: Iterable[GpuSpec]) -> list[str]:

@@ -100,15 +100,15 @@ def vocabulary() -> Vocabulary:
     device = _any(spelled)
     machine = _any(machine.name for machine in machines)
     filler = _any(names["fillers"])
-    number = r"\d+(?:\.\d+)?"
+    number = r"\d{1,9}(?:\.\d{1,9})?"
     patterns: list[tuple[Kind, str]] = [
         ("break", r"[()\[\],;:|+]|\s-\s|/"),
         ("machine", rf"(?P<name>{machine})s?(?:{ends}|(?=_n\d))"),
-        ("device", rf"(?P<name>{device})s?(?:-(?P<amount>\d+)(?![\w.]|\s*g))?(?:{ends})"),
+        ("device", rf"(?P<name>{device})s?(?:-(?P<amount>\d{{1,9}})(?![\w.]|\s*g))?(?:{ends})"),
         ("memory", rf"(?P<amount>{number})\s*g(?:i?b)?(?![a-z0-9]|/s)"),
-        ("number", r"(?P<amount>\d+\s*/\s*\d+)(?=\s+of\b)"),
+        ("number", r"(?P<amount>\d{1,9}\s*/\s*[1-9]\d{0,8})(?=\s+of\b)"),
         ("number", rf"(?P<amount>{number})(?=[^\w.]|$|x|\.(?:\s|$))"),
-        ("node", r"_n(?P<amount>\d+)(?![a-z0-9])"),
+        ("node", r"_n(?P<amount>\d{1,9})(?![a-z0-9])"),
         ("times", rf"[*\u00d7]|x(?![a-z0-9])|x(?=\d)|x(?=(?:{machine}|{device}|{filler})s?(?:{ends}))"),
         ("form", rf"(?P<name>{_any(forms)})(?![a-z0-9])"),
         ("unit", rf"(?:{_any(units)})(?![a-z0-9])"),

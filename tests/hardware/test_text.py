@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kit.errors import KitError
@@ -66,6 +66,13 @@ OTHERS: dict[str, tuple[int, str, str | None, str | None]] = {
     "2 x (8 x H100)": (16, "H100 SXM5 80GB", None, "SXM5 80GB"),
     "A100x8": (8, "A100 SXM4 40GB", None, "SXM4 40GB"),
     "two RTX 4090s": (2, "RTX 4090", None, None),
+    "A100 (40 GB) x 8": (8, "A100 SXM4 40GB", None, "SXM4"),
+    "8 x A100 / 80GB": (8, "A100 SXM4 80GB", None, "SXM4"),
+    "V100 * 8 (2 nodes)": (8, V100, None, "SXM2 16GB"),
+    "V100 x 8 x 2 nodes": (16, V100, None, "SXM2 16GB"),
+    "4x 1080Ti": (4, "GTX 1080 Ti", None, None),
+    "1x H100 + 2x Xeon 8480": (1, "H100 SXM5 80GB", None, "SXM5 80GB"),
+    "2 x GB200 NVL72": (144, "GB200 186GB", "GB200 NVL72", None),
     "a2-highgpu-8g": (8, "A100 SXM4 40GB", "a2-highgpu-8g", None),
     "p4d.24xlarge": (8, "A100 SXM4 40GB", "p4d.24xlarge", None),
     "p5.48xlarge": (8, "H100 SXM5 80GB", "p5.48xlarge", None),
@@ -113,10 +120,15 @@ REFUSED = {
     "4 nodes with V100": "not the devices of each",
     "1 K80 pod": "cannot tell how many K80 a pod is",
     "9 V100 on 2 nodes": "on 2 nodes",
+    "8 V100 on 0 nodes": "on 0 nodes",
     "9 V100 (p3.16xlarge)": "p3.16xlarge has 8",
     "2 p3.16xlarge (24 V100)": "p3.16xlarge has 8",
+    "MI250X x 4 (8 GCDs)": "counts 4 and 8 devices",
+    "64 A100, 8 per node": "cannot tell what '8' counts",
+    "v4-32 TPU": "may be TPU v2 or TPU v3",
     "8 V100 (4 GPU)": "counts 4 and 8 devices",
     "1/3 of a TPUv2 Pod": "expected a whole number",
+    "1/0 of a TPUv2 Pod": "cannot tell what",
     "0 V100": "expected a whole number",
     "1.5 V100": "expected a whole number",
 }
@@ -189,7 +201,8 @@ def test_separators_inside_names_do_not_matter(family: str, separator: str) -> N
     assert outcome_or_refusal(f"4 x {family.replace(' ', separator)}") == plain
 
 
-@given(st.text(max_size=60))
+@given(st.text(max_size=60) | st.text("0123456789/x*.-()[] \tofgbTPUv2V100", max_size=60))
+@example("9" * 5000 + " x V100-" + "9" * 5000 + "GB")
 def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
     try:
         read = parse_hardware(text)
