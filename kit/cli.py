@@ -29,6 +29,9 @@ data = typer.Typer(
 app.add_typer(data)
 
 TrackName = Annotated[str, typer.Argument(help="A track's name, or a track file of your own (.yaml).")]
+SIDE_HELP = (
+    "A record or a run's folder, a folder of one entry's runs, or a published entry such as dawnbench:CIFAR10/..."
+)
 DataDir = Annotated[Path, typer.Option(help="Where prepared data lies.")]
 
 
@@ -120,6 +123,28 @@ def show(
         print(content.model_dump_json(indent=2))
     else:
         print_record(content, record_path(record), Console())
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help=SIDE_HELP)],
+    b: Annotated[str, typer.Argument(help="The same: the side that is asked to be faster.")],
+    json: Annotated[bool, typer.Option("--json", help="All numbers, for programs.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the factors: a .png, .svg or .pdf.")] = None,
+) -> None:
+    """Split the speed-up from A to B into factors that multiply to it: algorithm, scale, hardware and so on."""
+    from kit.analysis.decomposition import decompose
+    from kit.analysis.sides import side_named
+    from kit.report.compare import print_comparison
+    from kit.report.waterfall import plot_waterfall
+
+    comparison = decompose(side_named(a), side_named(b))
+    if plot is not None:
+        plot_waterfall(comparison, plot)
+    if json:
+        print(comparison.model_dump_json(indent=2))
+    else:
+        print_comparison(comparison, Console())
 
 
 @app.command()

@@ -103,13 +103,23 @@ def test_a_sweep_leaves_one_record_per_run_and_reports_the_mistake_among_them(
     assert sorted(record["submission"]["config"]["width"] for record in records) == [4, 5]
 
 
-@pytest.mark.parametrize("command", [["--help"], ["show", "RECORD"], ["show", "RECORD", "--json"], ["--version"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["--version"],
+        ["show", "RECORD"],
+        ["show", "RECORD", "--json"],
+        ["compare", "RECORD", "RECORD"],
+    ],
+)
 def test_commands_that_train_nothing_do_not_import_torch_or_dali(command: list[str], example_record: Path) -> None:
     arguments = [str(example_record) if word == "RECORD" else word for word in command]
     code = (
         "import sys\nfrom kit.cli import app\n"
         "try:\n    app(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        "heavy = {'torch', 'nvidia.dali', 'hydra', 'wandb', 'sklearn'} & set(sys.modules)\nassert not heavy, heavy\n"
+        "heavy = {'torch', 'nvidia.dali', 'hydra', 'wandb', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
@@ -124,6 +134,32 @@ def test_a_record_is_shown_to_people_and_to_programs(example_record: Path) -> No
         assert expected in people.stdout
     programs = kit("show", str(example_record), "--json")
     assert json.loads(programs.stdout) == json.loads((example_record / "record.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        (["nowhere", "RECORD"], "nowhere: there is nothing here"),
+        (["RECORD", "dawnbench:diux_cifar_p3"], "a comparison needs one target"),
+        (["RECORD", "dawnbench:nobody_at_all"], "there is no DAWNBench entry"),
+        (["RECORD", "RECORD", "--plot", "picture.gif"], "expected a file name that ends in .png, .svg, .pdf"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_one_clear_line_and_status_2(
+    sides: list[str], expected: str, example_record: Path
+) -> None:
+    done = kit("compare", *[str(example_record) if word == "RECORD" else word for word in sides])
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert expected in done.stderr
+
+
+def test_a_run_compared_with_itself_gains_nothing(example_record: Path) -> None:
+    done = kit("compare", str(example_record), str(example_record), "--json")
+    content = json.loads(done.stdout)
+    assert content["speedup"]["ratio"] == 1
+    assert {factor["ratio"] for factor in content["factors"]} == {1}
+    assert content["algorithmic_efficiency"]["ratio"] == 1
 
 
 def test_the_shell_completes_groups_submissions_and_hyperparameters() -> None:

@@ -9,7 +9,8 @@ from support import ROOT
 LAYERS = [
     {"cli"},
     {"configuration"},
-    {"referee", "submission", "analysis", "report"},
+    {"referee", "submission", "report"},
+    {"analysis"},
     {"meters"},
     {"hardware"},
     {"results", "data", "catalog"},

@@ -49,3 +49,16 @@ def test_an_installed_kit_runs_the_baseline_anywhere(installed: Path, tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = (tmp_path / "results").glob("*/record.json")
     assert json.loads(record.read_text())["outcome"] == "reached"
+
+
+def test_an_installed_kit_knows_its_hardware(installed: Path, tmp_path: Path) -> None:
+    code = "from kit.hardware.text import parse_hardware; print(parse_hardware('16 p3.16xlarge').count)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "128"
