@@ -94,7 +94,7 @@ def _run_one(configuration: "Configuration") -> bool:
     finally:
         for observer in observers:
             observer.close()
-    return record.outcome == "reached"
+    return record.outcome in ("reached", "partial")
 
 
 def _prepared(track: "Track", data_dir: Path, *, source: Path | None = None, rehearsal: bool = False) -> "Prepared":

@@ -96,6 +96,7 @@ class Configuration(Model):
     loader: Literal["dali", "torch"]
     isolation: Literal["process"]
     count_flops: bool
+    max_steps: int | None = Field(ge=1)
     data_dir: Path
     results_dir: Path
 
@@ -129,6 +130,7 @@ class Configuration(Model):
             device=choose_device(self.device.type),
             loader=self.loader,
             count_flops=self.count_flops,
+            max_steps=self.max_steps,
             results_dir=self.results_dir,
             cost=self.device.cost(),
         )

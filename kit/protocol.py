@@ -68,6 +68,8 @@ class Job(Message):
     device: str
     seed: int
     loader: Literal["dali", "torch"]
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Training ends after so many optimizer steps."""
     counting: bool
     """A replay: count operations, compile nothing."""
 
@@ -114,6 +116,13 @@ class Log(Message):
 
     type: Literal["log"] = "log"
     scalars: Annotated[dict[ScalarName, Scalar], Field(max_length=64)]
+
+
+class Progress(Message):
+    """So many optimizer steps are done: 1, 2, 4, 8 and so on, once each. The time of its arrival says how fast."""
+
+    type: Literal["progress"] = "progress"
+    optimizer_steps: Count
 
 
 class Steps(Message):
@@ -181,7 +190,7 @@ class Failed(Message):
 
 
 ToTrainer = Job | Go | Scored
-ToReferee = Ready | Evaluating | Predictions | Log | Done | Failed
+ToReferee = Ready | Evaluating | Predictions | Log | Progress | Done | Failed
 TO_TRAINER: TypeAdapter[ToTrainer] = TypeAdapter(Annotated[ToTrainer, Field(discriminator="type")])
 TO_REFEREE: TypeAdapter[ToReferee] = TypeAdapter(Annotated[ToReferee, Field(discriminator="type")])
 

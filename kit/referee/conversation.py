@@ -18,6 +18,7 @@ from kit.protocol import (
     Job,
     Log,
     Predictions,
+    Progress,
     ProtocolError,
     Ready,
     Scored,
@@ -77,6 +78,8 @@ class Conversation:
     go_ns: int | None = None
     end_ns: int | None = None
     verdicts: list[Stamped] = field(default_factory=list)
+    progress: list[tuple[int, int]] = field(default_factory=list)
+    """Optimizer steps, and when they were done: after 1, 2, 4, 8 and so on."""
     done: Done | None = None
 
     @property
@@ -188,6 +191,10 @@ def _timed(
                 begun_ns = received.at_ns
             case Log(scalars=scalars):
                 listener.on_log((received.at_ns - go_ns) / 1e9, scalars)
+            case Progress(optimizer_steps=steps):
+                if steps != 2 ** len(into.progress):
+                    raise ProtocolError(f"progress after {steps} steps where {2 ** len(into.progress)} come next")
+                into.progress.append((steps, received.at_ns))
             case Done() as done:
                 into.done, into.end_ns = done, received.at_ns
                 raise _Ended("done")

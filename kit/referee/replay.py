@@ -81,6 +81,7 @@ def _replay(record: Record, run_dir: Path, prepared: Prepared) -> tuple[Conversa
         device="cuda:0" if record.device.type == "cuda" else "cpu",
         seed=record.seed,
         loader=record.loader,
+        max_steps=record.max_steps,
         counting=True,
     )
     gpu = visible_gpu() if record.device.type == "cuda" else None

@@ -39,6 +39,7 @@ from kit.results.record import (
     Isolation,
     Memory,
     Outcome,
+    Progress,
     Record,
     Steps,
     SubmissionInfo,
@@ -64,6 +65,8 @@ class Plan:
     device: Literal["cpu", "cuda"]
     loader: Literal["dali", "torch"]
     count_flops: bool
+    max_steps: int | None
+    """End after so many optimizer steps, as a partial run."""
     results_dir: Path
     cost: Cost | None
 
@@ -163,6 +166,7 @@ class _Referee(Listener):
             device="cuda:0" if plan.device == "cuda" else "cpu",
             seed=plan.seed,
             loader=plan.loader,
+            max_steps=plan.max_steps,
             counting=False,
         )
         gpu = machine.visible_gpu() if plan.device == "cuda" else None
@@ -211,7 +215,7 @@ class _Referee(Listener):
 
     def record(self, run_id: str, started_at: datetime, *, cancelled: bool) -> Record:
         plan, talk, track = self._plan, self._talk, self._plan.track
-        outcome, reason = _outcome(talk, track.target, cancelled=cancelled)
+        outcome, reason = _outcome(talk, track.target, plan.max_steps, cancelled=cancelled)
         go_ns, end_ns, reached_ns = talk.go_ns, talk.end_ns or monotonic_ns(), talk.reached_ns
         return Record(
             id=run_id,
@@ -240,7 +244,12 @@ class _Referee(Listener):
                 )
                 for v in talk.verdicts
             ),
+            progress=tuple(
+                Progress(optimizer_steps=steps, elapsed_s=(at_ns - (go_ns or 0)) / 1e9)
+                for steps, at_ns in talk.progress
+            ),
             steps=None if talk.done is None else Steps(**talk.done.steps.model_dump()),
+            max_steps=plan.max_steps,
             energy=self._energy(go_ns, reached_ns or end_ns),
             flops=Flops(method="absent" if talk.done is None else "pending"),
             memory=Memory(
@@ -261,13 +270,17 @@ class _Referee(Listener):
         return self._meter.energy(go_ns, stop_ns)
 
 
-def _outcome(talk: Conversation, target: float, *, cancelled: bool) -> tuple[Outcome, str | None]:
+def _outcome(
+    talk: Conversation, target: float, max_steps: int | None, *, cancelled: bool
+) -> tuple[Outcome, str | None]:
     if talk.reached_ns is not None:
         return "reached", talk.reason
     if cancelled:
         return "cancelled", "ended from outside"
     if talk.fate != "done":
         return talk.fate, talk.reason
+    if talk.done is not None and talk.done.steps.optimizer_steps == max_steps:
+        return "partial", f"ended after {max_steps} optimizer steps, as asked"
     best = max((verdict.value for verdict in talk.verdicts), default=None)
     if best is None:
         return "missed", "training returned without an evaluation"

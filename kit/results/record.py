@@ -14,8 +14,9 @@ from kit.track import Limits, Metric, Model, Track
 
 SCHEMA_VERSION = 1
 
-Outcome = Literal["reached", "missed", "timeout", "crashed", "out_of_memory", "invalid", "cancelled"]
-"""`cancelled` is a run that somebody ended from outside: no fault of the submission, and no result either."""
+Outcome = Literal["reached", "missed", "timeout", "crashed", "out_of_memory", "invalid", "partial", "cancelled"]
+"""`partial` is a run that was to end after some steps, `cancelled` one that somebody ended from outside: neither is a
+fault of the submission, nor a result."""
 Seconds = Annotated[float, Field(ge=0)]
 Joules = Annotated[float, Field(ge=0)]
 Bytes = Annotated[int, Field(ge=0)]
@@ -98,6 +99,13 @@ class Steps(Model):
     optimizer_steps: Count
     loader_batches: Count
     evaluations: Count
+
+
+class Progress(Model):
+    """When so many optimizer steps were done: taken after 1, 2, 4, 8 and so on."""
+
+    optimizer_steps: Annotated[int, Field(ge=1)]
+    elapsed_s: Seconds
 
 
 class Energy(Model):
@@ -246,8 +254,12 @@ class Record(Model):
     """The submission's own, when it raised."""
     time: Time
     evaluations: tuple[Evaluation, ...]
+    progress: tuple[Progress, ...] = ()
+    """How fast steps went: what re-runs on another device are compared by."""
     steps: Steps | None
     """None when the trainer ended without reporting."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Where a partial run was to end."""
     energy: Energy
     flops: Flops
     memory: Memory

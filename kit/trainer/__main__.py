@@ -6,13 +6,13 @@ import signal
 import socket
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from kit.protocol import TO_TRAINER, Channel, Done, Failed, FailureKind, Go, Job, ProtocolError, Ready, ToTrainer
-from kit.trainer.run import InvalidPredictions, Run, seed_everything
+from kit.trainer.run import InvalidPredictions, Run, StepsDone, seed_everything
 from kit.trainer.supervisor import die_with
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _race(job: Job, channel: "Channel[ToTrainer]", counter: "OperatorCounter | N
     run.open_data(received.descriptor)
     if counter is not None:
         run.on_phase = counter.enter
-    with counter or nullcontext():
+    with counter or nullcontext(), suppress(StepsDone):
         submission.train(run, state)
     return Done(
         steps=run.steps,

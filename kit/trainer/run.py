@@ -13,7 +13,19 @@ from pydantic import ValidationError
 from kit.data.augment import ArrayOptions, ImageOptions
 from kit.data.loaders import Batch, Loader, array_loader, image_loader
 from kit.data.public import PublicArrays, PublicImages
-from kit.protocol import Channel, Evaluating, Job, Log, Phase, Predictions, Scored, Steps, ToTrainer, first_problem
+from kit.protocol import (
+    Channel,
+    Evaluating,
+    Job,
+    Log,
+    Phase,
+    Predictions,
+    Progress,
+    Scored,
+    Steps,
+    ToTrainer,
+    first_problem,
+)
 from kit.track import TOP_K, Track
 
 if TYPE_CHECKING:
@@ -33,6 +45,10 @@ class Verdict(NamedTuple):
 
 class InvalidPredictions(Exception):  # noqa: N818 - named as the record's outcome
     """`predict` returned something that cannot be scored."""
+
+
+class StepsDone(BaseException):
+    """Training was to end after so many steps: not an error, and not to be caught as one."""
 
 
 class Run:
@@ -61,6 +77,8 @@ class Run:
         self._data: PublicArrays | PublicImages | None = None
         self._loaders: dict[tuple[str, ArrayOptions | ImageOptions], Loader] = {}
         self._counts = {"optimizer_steps": 0, "loader_batches": 0, "evaluations": 0}
+        self._max_steps = job.max_steps
+        self._next_mark = 1
         self.on_phase: Callable[[Phase], None] = lambda phase: None
 
     # ---- before the clock
@@ -250,11 +268,25 @@ class Run:
     def count_optimizer_step(self, *_: object) -> None:
         """A hook on every torch optimizer's `step`."""
         self._counts["optimizer_steps"] += 1
+        done = self._counts["optimizer_steps"]
+        if done == self._next_mark:
+            self._next_mark *= 2
+            self._wait_for_device()
+            self._channel.send(Progress(optimizer_steps=done))
+        if done == self._max_steps:
+            raise StepsDone
 
     @property
     def steps(self) -> Steps:
         """What was done so far."""
         return Steps(**self._counts)
+
+    def _wait_for_device(self) -> None:
+        """A step is done when its kernels are, not when they were launched."""
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _need_data(self, what: str) -> PublicArrays | PublicImages:
         if self._data is None:

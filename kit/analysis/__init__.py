@@ -1,0 +1,1 @@
+"""What records mean when they are compared: functions of records and device profiles, never stored."""
