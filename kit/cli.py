@@ -168,6 +168,25 @@ def count(
         display.close()
 
 
+@app.command()
+def doctor(
+    data_dir: DataDir = Path("data"),
+    results_dir: Annotated[Path, typer.Option(help="Where records are to go.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What works on this machine, what does not, and what to do about it. Exits with 1 where no run works."""
+    from kit.doctor.examine import checks, examine
+    from kit.doctor.show import print_findings, watching
+
+    with watching(Console(stderr=True)) as begin:
+        examination = examine(checks(data_dir, results_dir), begin)
+    if json:
+        print(examination.model_dump_json(indent=2))
+    else:
+        print_findings(examination, Console())
+    raise typer.Exit(0 if examination.cpu_run_works else 1)
+
+
 @data.command("list")
 def list_data(
     data_dir: DataDir = Path("data"),

@@ -9,8 +9,9 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from kit.catalog import shipped
 from kit.errors import KitError
 from kit.hardware.machine import choose_device
 from kit.referee.run import Plan
-from kit.results.record import SubmissionInfo
+from kit.results.record import PUBLIC_PAGE, Cost, SubmissionInfo, latest_date
 from kit.submission import manifest
 from kit.track import Model, Track
 
@@ -43,6 +44,30 @@ class DeviceChoice(Model):
     """`device=`."""
 
     type: Literal["auto", "cpu", "cuda"]
+    usd_per_hour: float | None = Field(default=None, ge=0, strict=True)
+    price_source: str | None = None
+    price_date: str | None = Field(default=None, coerce_numbers_to_str=True)
+
+    def cost(self) -> Cost | None:
+        """The price of the machine, or None where none is given.
+
+        Raises:
+            KitError: It is given in part, or its source or date is none.
+        """
+        given = {name: value for name, value in self.model_dump(exclude={"type"}).items() if value is not None}
+        if not given:
+            return None
+        wanted = [name for name in ("usd_per_hour", "price_source", "price_date") if name not in given]
+        if wanted:
+            raise KitError(
+                f"a price needs its source and date: {_settings(given)} without {_settings(wanted)}; give all or none"
+            )
+        if not re.fullmatch(PUBLIC_PAGE, given["price_source"]):
+            raise KitError(
+                "device.price_source: expected the address of a page that anybody can open, as https://..., "
+                f"got {given['price_source']!r}"
+            )
+        return Cost(**given | {"price_date": _price_date(given["price_date"])})
 
 
 class LoggerChoice(Model):
@@ -107,7 +132,22 @@ class Configuration(Model):
             count_flops=self.count_flops,
             max_steps=self.max_steps,
             results_dir=self.results_dir,
+            cost=self.device.cost(),
         )
+
+
+def _settings(names: Iterable[str]) -> str:
+    return ", ".join(f"device.{name}" for name in names)
+
+
+def _price_date(text: str) -> date:
+    try:
+        day = date.fromisoformat(text if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else "")
+    except ValueError:
+        raise KitError(f"device.price_date: expected a day as 2026-11-24, got {text!r}") from None
+    if day > latest_date(datetime.now(UTC)):
+        raise KitError(f"device.price_date: expected the day on which the price was seen, got {text}, a day to come")
+    return day
 
 
 # ---- where things lie

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_nvml import FakeNvml, build
 from support import ROOT, Finished
 
 
@@ -34,6 +35,25 @@ def _no_gpu() -> str | None:
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One place for prepared data, so that it is prepared once."""
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def fake_nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake NVML, compiled."""
+    try:
+        return build(tmp_path_factory.mktemp("nvml"))
+    except FileNotFoundError:
+        pytest.skip("needs a C compiler, cc, for the fake NVML")
+
+
+@pytest.fixture
+def fake_nvml(tmp_path: Path, fake_nvml_library: Path) -> Callable[[str], FakeNvml]:
+    """Makes a fake NVML from a script (see fake_nvml/nvml.c); processes with its `environment` see the devices."""
+
+    def make(script: str) -> FakeNvml:
+        return FakeNvml(fake_nvml_library, tmp_path / "nvml.script", script)
+
+    return make
 
 
 @pytest.fixture

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import ROOT, SETUP_NOTHING, Finished
+from support import RIGHT_ANSWERS, ROOT, SETUP_NOTHING, Finished
+
+from kit.report.units import dollars
+
+PRICE = ("device.usd_per_hour=36", "device.price_source=https://example.com/on-demand", "device.price_date=2026-11-01")
 
 
 def kit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,6 +51,15 @@ def kit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         (["isolation=none"], "isolation: input should be 'process', got 'none'"),
         (["data_dir=/proc/nothing/here"], "cannot prepare digits in /proc/nothing/here/digits"),
         (["results_dir=/proc/nothing/here"], "cannot write results to /proc/nothing/here"),
+        (["device.usd_per_hour=3"], "device.usd_per_hour without device.price_source, device.price_date"),
+        (["device.price_date=2026-11-01"], "device.price_date without device.usd_per_hour, device.price_source"),
+        ([*PRICE, "device.usd_per_hour=-1"], "device.usd_per_hour: input should be greater than or equal to 0"),
+        ([*PRICE, "device.usd_per_hour=inf"], "device.usd_per_hour: input should be a finite number"),
+        ([*PRICE, "device.usd_per_hour=true"], "device.usd_per_hour: input should be a valid number"),
+        ([*PRICE, "device.price_source=our invoice"], "expected the address of a page that anybody can open"),
+        ([*PRICE, "device.price_date=2026-02-30"], "expected a day as 2026-11-24, got '2026-02-30'"),
+        ([*PRICE, "device.price_date=20261101"], "expected a day as 2026-11-24, got '20261101'"),
+        ([*PRICE, "device.price_date=9999-01-01"], "got 9999-01-01, a day to come"),
         (["seed=0,1"], "--multirun"),
         (["seed"], "seed"),
     ],
@@ -160,6 +173,27 @@ def test_a_run_compared_with_itself_gains_nothing(example_record: Path) -> None:
     assert content["speedup"]["ratio"] == 1
     assert {factor["ratio"] for factor in content["factors"]} == {1}
     assert content["algorithmic_efficiency"]["ratio"] == 1
+
+
+def test_a_priced_run_leaves_its_price_and_shows_its_cost(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished]
+) -> None:
+    source = SETUP_NOTHING + RIGHT_ANSWERS + "def train(run, state):\n    run.evaluate(lambda images: answers())\n"
+    done = kit_run(f"submission={submission(source)}", "loader=torch", "count_flops=false", *PRICE)
+    assert done.returncode == 0, done.stderr
+    assert done.record["cost"] == {
+        "usd_per_hour": 36.0,
+        "price_source": "https://example.com/on-demand",
+        "price_date": "2026-11-01",
+    }
+    shown = kit("show", str(done.run_dir), COLUMNS="200").stdout
+    assert "$36.00 per hour (2026-11-01, https://example.com/on-demand)" in shown
+    assert f"cost    {dollars(done.record['time']['to_target_s'] / 100)}" in shown
+
+
+def test_a_run_without_a_price_has_no_cost(example_record: Path) -> None:
+    assert json.loads((example_record / "record.json").read_text())["cost"] is None
+    assert "$" not in kit("show", str(example_record)).stdout
 
 
 def test_the_shell_completes_groups_submissions_and_hyperparameters() -> None:

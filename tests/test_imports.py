@@ -8,7 +8,7 @@ from support import ROOT
 
 LAYERS = [
     {"cli"},
-    {"configuration"},
+    {"configuration", "doctor"},
     {"referee", "submission", "report"},
     {"analysis"},
     {"meters"},

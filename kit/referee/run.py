@@ -32,6 +32,7 @@ from kit.results.events import (
     Started,
 )
 from kit.results.record import (
+    Cost,
     Energy,
     Evaluation,
     Flops,
@@ -67,6 +68,7 @@ class Plan:
     max_steps: int | None
     """End after so many optimizer steps, as a partial run."""
     results_dir: Path
+    cost: Cost | None
 
 
 def run(plan: Plan, prepared: Prepared, observers: Sequence[Observer] = ()) -> tuple[Record, Path]:
@@ -257,6 +259,7 @@ class _Referee(Listener):
             device=machine.describe(plan.device, talk.threads),
             software=machine.software(),
             isolation=Isolation(mode="process", defences=DEFENCES + ("data_mounted_read_only",) * talk.data_mounted),
+            cost=plan.cost,
         )
 
     def _energy(self, go_ns: int | None, stop_ns: int) -> Energy:

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kit.report.units import quantity, seconds
-from kit.results.record import Energy, Flops, Record
+from kit.report.units import dollars, quantity, seconds
+from kit.results.record import Cost, Energy, Flops, Record
 
 
 def summary(record: Record, path: Path) -> Iterator[str]:
@@ -22,6 +22,8 @@ def summary(record: Record, path: Path) -> Iterator[str]:
     yield line
     yield f"energy  {energy(record.energy)}"
     yield f"compute {flops(record.flops)}"
+    if record.usd is not None:
+        yield f"cost    {dollars(record.usd)}"
     yield f"record  {escape(str(path))}"
 
 
@@ -61,6 +63,13 @@ def flops(value: Flops) -> str:
     return line
 
 
+def price(value: Cost | None) -> str:
+    """What the machine costs, as who showed it when."""
+    if value is None:
+        return "-"
+    return f"{dollars(value.usd_per_hour)} per hour ({value.price_date}, {value.price_source})"
+
+
 def _facts(record: Record) -> Table:
     table = Table(show_header=False, box=None)
     table.add_column(style="dim")
@@ -83,6 +92,7 @@ def _facts(record: Record) -> Table:
         "memory": f"host {quantity(memory.host_peak_bytes, 'B') if memory.host_peak_bytes else '-'}, "
         f"device {quantity(memory.device_peak_bytes, 'B') if memory.device_peak_bytes else '-'}",
         "device": device,
+        "price": price(record.cost),
         "software": f"Python {record.software.python}, torch {record.software.torch}, "
         f"DALI {record.software.dali or '-'}, kit {record.kit_version}",
         "isolation": f"{record.isolation.mode}: {', '.join(record.isolation.defences)}",

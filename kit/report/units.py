@@ -1,5 +1,7 @@
 """Numbers for people."""
 
+import math
+
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -15,3 +17,9 @@ def quantity(value: float, unit: str) -> str:
 def seconds(value: float | None) -> str:
     """Seconds to the millisecond, or a dash."""
     return "-" if value is None else f"{value:.3f} s"
+
+
+def dollars(value: float) -> str:
+    """Cents, and three digits of what is less: `dollars(0.0001234)` is "$0.000123"."""
+    decimals = 2 if value == 0 else max(2, 2 - math.floor(math.log10(value)))
+    return f"${value:,.{decimals}f}"

@@ -4,7 +4,7 @@ Absent is not zero: what could not be measured is None, and a field beside it sa
 """
 
 import json
-from datetime import UTC
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field
@@ -148,6 +148,9 @@ class DeclaredOperator(Model):
     flops_per_call: float
 
 
+PUBLIC_PAGE = r"^https?://[!-~]+$"
+"""A web address: a price that nobody else can look up cannot be checked."""
+
 MAX_UNCOUNTED_TIME = 0.02
 """Share of the time that operators without a rule may take before a count says little."""
 
@@ -222,6 +225,16 @@ class Isolation(Model):
     defences: tuple[str, ...]
 
 
+class Cost(Model):
+    """The price of what the run used: on demand, in US dollars before tax, as a public page showed it on a day."""
+
+    usd_per_hour: Annotated[float, Field(ge=0)]
+    """Of the whole machine, or of all machines: an instance of eight GPUs of which one trained costs eight."""
+    price_source: Annotated[str, Field(pattern=PUBLIC_PAGE)]
+    price_date: date
+    """The day on which the source showed the price."""
+
+
 class Record(Model):
     """One run. Written when the timed run ends, and once more when its operations are counted; then never again."""
 
@@ -253,8 +266,35 @@ class Record(Model):
     device: Device
     software: Software
     isolation: Isolation
+    cost: Cost | None = None
+    """None where no price was given: none is ever assumed."""
+
+    @property
+    def usd(self) -> float | None:
+        """US dollars to the target; None without a price and for a run that did not reach it."""
+        if self.cost is None or self.outcome != "reached" or self.time.to_target_s is None:
+            return None
+        return self.cost.usd_per_hour * self.time.to_target_s / 3600
+
+    @property
+    def cost_unranked_because(self) -> str | None:
+        """Why this run may not be compared with others by its cost, or None."""
+        if self.cost is None:
+            return "no price with its source and date was given"
+        if self.cost.usd_per_hour == 0:
+            return "a price of 0, which is nobody's price on demand"
+        if self.cost.price_date > latest_date(self.started_at):
+            return f"the price is of {self.cost.price_date}, after the run"
+        if self.usd is None:
+            return "the target was not reached"
+        return None
 
     @property
     def best_value(self) -> float | None:
         """The best score of the run."""
         return max((evaluation.value for evaluation in self.evaluations), default=None)
+
+
+def latest_date(moment: datetime) -> date:
+    """The calendar's day at a moment where days begin first (UTC+14): a later one is in the future everywhere."""
+    return (moment.astimezone(UTC) + timedelta(hours=14)).date()
