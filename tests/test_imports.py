@@ -29,6 +29,7 @@ MAY_BE_HEAVY = {
     "kit/hardware/calibration/kernels.py": {"torch"},
     "kit/hardware/calibration/measure.py": {"torch"},
     "kit/hardware/calibration/settings.py": {"torch"},
+    "kit/hardware/calibration/suite.py": {"torch"},
     "kit/hardware/calibration/workloads.py": {"torch"},
     "kit/trainer/counting.py": {"torch"},
     "kit/trainer/flops.py": {"torch"},

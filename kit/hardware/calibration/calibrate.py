@@ -13,11 +13,13 @@ import torch
 
 from kit.errors import KitError
 from kit.hardware.calibration import gpu
+from kit.hardware.calibration.kernels import Series
 from kit.hardware.calibration.measure import MeasuredKernel, MeasuredWorkload, Measurement, measure
 from kit.hardware.calibration.quiet import Use, Watch, cpu_reader
 from kit.hardware.calibration.settings import Setting, dtypes_of, found_settings
+from kit.hardware.calibration.suite import SUITE
 from kit.hardware.calibration.timing import quantile
-from kit.hardware.calibration.workloads import reference_workloads
+from kit.hardware.calibration.workloads import Workload, reference_workloads
 from kit.hardware.machine import describe, software
 from kit.hardware.profile import Curve, LeftOut, Noise, Point, Profile, State, WorkloadTime
 from kit.version import __version__
@@ -33,12 +35,19 @@ spread of the median point."""
 
 
 def calibrate(
-    device_type: Literal["cpu", "cuda"], *, budget_s: float = BUDGET_S, tell: Callable[[float], None] = lambda _: None
+    device_type: Literal["cpu", "cuda"],
+    *,
+    suite: Sequence[Series] = SUITE,
+    workloads: Sequence[Workload] | None = None,
+    budget_s: float = BUDGET_S,
+    tell: Callable[[float], None] = lambda _: None,
 ) -> Profile:
     """Measure the profile of this machine, as torch is set in this process.
 
     Args:
         device_type: What to measure.
+        suite: Kernels to time.
+        workloads: Training steps to time; default `reference_workloads`.
         budget_s: Seconds to spend.
         tell: Is told the seconds that are gone.
 
@@ -53,7 +62,8 @@ def calibrate(
     device = torch.device(device_type)
     watch = Watch(cpu_reader(_gpu_processes(device)))
     settings = [Setting(dtype) for dtype in dtypes_of(device)]
-    measurement = measure(device, settings, reference_workloads(device), watch=watch, budget_s=budget_s, tell=tell)
+    chosen = reference_workloads(device) if workloads is None else workloads
+    measurement = measure(device, settings, suite, chosen, watch=watch, budget_s=budget_s, tell=tell)
     return profile_of(measurement, settings, device, took_s=perf_counter() - begun_s)
 
 

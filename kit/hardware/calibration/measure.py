@@ -11,7 +11,7 @@ from time import perf_counter
 
 import torch
 
-from kit.hardware.calibration.kernels import Kernel, kernels, synchronise
+from kit.hardware.calibration.kernels import Kernel, Series, kernels, synchronise
 from kit.hardware.calibration.quiet import Use, Watch
 from kit.hardware.calibration.settings import Setting
 from kit.hardware.calibration.soundness import Candidate, suspects
@@ -27,6 +27,8 @@ PATIENCE_SHARE = 0.15
 RESERVE_SHARE = 0.1
 """Of the budget: what compiling may take, what waiting for quiet may, and what is kept for a second look at points that
 make no sense."""
+PREPARED_SHARE = 0.4
+"""Nothing more is compiled when so much is gone."""
 RECHECKS = 2
 """Second looks, of `RECHECK_ROUNDS` rounds each."""
 RECHECK_ROUNDS = 3
@@ -77,6 +79,7 @@ class _Prepared:
 def measure(
     device: torch.device,
     settings: Sequence[Setting],
+    suite: Sequence[Series],
     workloads: Sequence[Workload],
     *,
     watch: Watch,
@@ -88,15 +91,17 @@ def measure(
     Args:
         device: Where.
         settings: Ways of running there.
+        suite: Kernels to time.
         workloads: To be timed eagerly; those of `COMPILED` compiled too while there is time.
         watch: Sees what others do.
         budget_s: Seconds for all of it. Only a first look at everything may take longer.
         tell: Is told the seconds that are gone.
     """
     begun_s = perf_counter()
-    points = [(setting, kernel) for setting, kernel in _alternating(device, settings)]
+    points = list(_alternating(device, settings, suite))
     kernel_tasks = [Task(kernel.series, kernel.isolated.call, setting.applied) for setting, kernel in points]
-    prepared, left_out = _prepare(device, settings, workloads, compiler_s=COMPILER_SHARE * budget_s)
+    compiler_s = min(COMPILER_SHARE * budget_s, PREPARED_SHARE * budget_s - (perf_counter() - begun_s))
+    prepared, left_out = _prepare(device, settings, workloads, compiler_s=compiler_s)
     stopwatch = Stopwatch(timing_s=TIMING_S[device.type], synchronise=partial(synchronise, device))
     engine = Engine(
         stopwatch,
@@ -122,12 +127,15 @@ def measure(
     )
 
 
-def _alternating(device: torch.device, settings: Sequence[Setting]) -> Iterator[tuple[Setting, Kernel]]:
+def _alternating(
+    device: torch.device, settings: Sequence[Setting], suite: Sequence[Series]
+) -> Iterator[tuple[Setting, Kernel]]:
     """The suite's points, each in all settings before the next."""
-    for row in zip_longest(*(list(kernels(device, setting)) for setting in settings)):
-        for setting, kernel in zip(settings, row, strict=True):
-            if kernel is not None:
-                yield setting, kernel
+    for series in suite:
+        for row in zip_longest(*(list(kernels(device, setting, [series])) for setting in settings)):
+            for setting, kernel in zip(settings, row, strict=True):
+                if kernel is not None:
+                    yield setting, kernel
 
 
 def _second_look(engine: Engine, points: Sequence[tuple[Setting, Kernel]], tasks: Sequence[Task]) -> dict[int, str]:
@@ -196,7 +204,7 @@ class _Compiler:
         if self._failure is not None:
             return None, self._failure
         if self._left_s < self._longest_s or self._left_s <= 0:
-            return None, f"compiling takes longer than the time left for it (the last took {self._longest_s:.0f} s)"
+            return None, f"no time was left for the compiler (the longest of its runs took {self._longest_s:.0f} s)"
         begun_s = perf_counter()
         step = workload.make(setting.dtype, self._device, compiled=True)
         try:

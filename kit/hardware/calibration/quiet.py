@@ -81,13 +81,15 @@ class Watch:
         return False
 
 
-def cpu_reader(gpu_processes: Callable[[], int] = lambda: 0) -> Callable[[], Reading]:
+def cpu_reader(
+    gpu_processes: Callable[[], int] = lambda: 0, *, stat: Path = Path("/proc/stat")
+) -> Callable[[], Reading]:
     """Totals of this machine: what all processors did, less what this process and its children did."""
     tick_s = 1 / os.sysconf("SC_CLK_TCK")
     this = psutil.Process()
 
     def read() -> Reading:
-        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        fields = [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:9]]
         return Reading(
             at_s=time.monotonic(),
             foreign_s=busy_ticks(fields) * tick_s - _own_s(this),

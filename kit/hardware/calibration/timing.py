@@ -18,6 +18,11 @@ MAX_ROUNDS = 12
 TIMINGS = 3
 LONGEST_SLOT = 4
 """So many timings a slot is to have, unless it gets so many times longer than planned."""
+ENOUGH_SLOTS = 3
+UNKNOWN_SPREAD = 0.25
+LEAST_SPREAD = 0.02
+"""Of fewer slots than enough, at least the one is stated; of any number, never less than the other: what the machine as
+a whole does from minute to minute shows in no slot."""
 STRETCH_S = 0.5
 """Others are watched over stretches so long: shorter ones drown in the resolution of the system's clocks."""
 RETRIES = 2
@@ -105,8 +110,12 @@ class Timings:
 
     @property
     def spread(self) -> float:
-        """Relative; how far a repetition may lie off."""
-        return (quantile(self.slots, 0.75) - quantile(self.slots, LOW)) / self.seconds
+        """Relative; how far a repetition may lie off: as the lowest and the middle slot do, where there are enough."""
+        slots = self.slots
+        if len(slots) < ENOUGH_SLOTS:
+            return max(UNKNOWN_SPREAD, (max(slots) - min(slots)) / self.seconds)
+        off = max(self.seconds - min(slots), quantile(slots, 0.5) - self.seconds)
+        return max(LEAST_SPREAD, off / self.seconds)
 
 
 class Engine:
