@@ -187,6 +187,42 @@ def doctor(
     raise typer.Exit(0 if examination.cpu_run_works else 1)
 
 
+@app.command()
+def calibrate(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where the profile goes; default profiles/<id>.json.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="An earlier profile of this machine: has it drifted? Then, or if that is unclear, status 1."),
+    ] = None,
+) -> None:
+    """Measure this machine's device profile; under two minutes, on a machine that is left alone."""
+    from kit.hardware.drift import check_same_machine, compare
+    from kit.hardware.machine import choose_device, describe
+    from kit.hardware.profile import read_profile, write_profile
+    from kit.report.calibration import print_drift, print_profile
+    from kit.report.progress import progress
+
+    console = Console()
+    device = choose_device("auto")
+    earlier = None
+    if against is not None:  # what cannot be compared is said before two minutes have gone
+        earlier = read_profile(against)
+        check_same_machine(earlier, describe(device, None))
+    with progress(console, "calibrating", unit="s") as tell:
+        from kit.hardware.calibration.calibrate import BUDGET_S
+        from kit.hardware.calibration.calibrate import calibrate as measure
+
+        profile = measure(device, tell=lambda gone_s: tell(round(gone_s), round(BUDGET_S)))
+    path = write_profile(profile, output or Path("profiles") / f"{profile.id}.json")
+    print_profile(profile, path, console)
+    if earlier is not None:
+        drift = compare(earlier, profile)
+        print_drift(drift, console)
+        raise typer.Exit(0 if drift.verdict == "steady" else 1)
+
+
 @data.command("list")
 def list_data(
     data_dir: DataDir = Path("data"),

@@ -22,7 +22,7 @@ from kit.track import DatasetSpec, Track
 
 HEAD = struct.Struct("<4sIQ")
 MAGIC = b"KIT1"
-MAX_HEADER_BYTES = 256 << 10
+MAX_HEADER_BYTES = 1 << 20
 FRAME_S = 30.0
 """A frame that has begun must be complete within this time."""
 PREDICTIONS_DTYPE = np.dtype("<i4")
@@ -134,16 +134,24 @@ class Steps(Message):
 
 
 class OperatorCount(Message):
-    """Calls of one operator class in one dtype and phase, with their operations and bytes in total."""
+    """Calls of one operator class in one dtype, phase and direction, with their operations and bytes in total.
+
+    One row holds calls of like size: their operations lie in one octave each, from a power of two to the next, and so
+    do their bytes.
+    """
 
     operator_class: Annotated[str, Field(max_length=32)]
     dtype: Annotated[str, Field(max_length=32)]
     phase: Phase
+    backward: bool = False
+    """Of a kind that only backward passes call; a product is a product in either pass."""
     calls: Count
     flops: Operations
     recomputed_flops: Operations
     """Of `flops`: what repeats work of a forward pass."""
     bytes: Count
+    busy_s: Annotated[float, Field(ge=0, lt=1e12)] | None = None
+    """Inside the operators, as the counter saw it; None where launches return before the work is done."""
 
 
 class UncountedOperator(Message):
@@ -166,7 +174,7 @@ class DeclaredOperator(Message):
 class Counted(Message):
     """The arithmetic of a replay."""
 
-    operators: Annotated[list[OperatorCount], Field(max_length=1000)]
+    operators: Annotated[list[OperatorCount], Field(max_length=3000)]
     uncounted: Annotated[list[UncountedOperator], Field(max_length=1000)]
     declared: Annotated[list[DeclaredOperator], Field(max_length=1000)] = []
 

@@ -147,6 +147,12 @@ def test_a_record_is_shown_to_people_and_to_programs(example_record: Path) -> No
         assert expected in people.stdout
     programs = kit("show", str(example_record), "--json")
     assert json.loads(programs.stdout) == json.loads((example_record / "record.json").read_text())
+    rows = json.loads(programs.stdout)["flops"]["operators"]
+    assert any(row["busy_s"] > 0 for row in rows)
+    shown = people.stdout.partition("Operations")[2].splitlines()[2:]
+    groups = {(row["operator_class"], row["dtype"], row["phase"]) for row in rows}
+    assert len(rows) > len(groups)
+    assert sorted(tuple(line.split()[:3]) for line in shown if line.strip()) == sorted(groups)
 
 
 @pytest.mark.parametrize(

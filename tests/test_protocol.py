@@ -107,9 +107,11 @@ operator_counts = st.builds(
     operator_class=st.text(max_size=32),
     dtype=st.text(max_size=32),
     phase=st.sampled_from(["training", "optimizer", "evaluation"]),
+    backward=st.booleans(),
     calls=counts,
     flops=counts,
     bytes=counts,
+    busy_s=st.none() | st.floats(0, 1e9),
 )
 uncounted = st.builds(
     UncountedOperator, operator=st.text(max_size=128), calls=counts, bytes=counts, busy_s=st.floats(0, 1e9)

@@ -107,9 +107,11 @@ def _flops(counted: Counted, steps: Steps, value: float | None, record: Record, 
                 operator_class=row.operator_class,
                 dtype=row.dtype,
                 phase=row.phase,
+                backward=row.backward,
                 calls=row.calls,
                 flops_per_call=row.flops / max(1, row.calls),
                 bytes_per_call=row.bytes / max(1, row.calls),
+                busy_s=row.busy_s,
             )
             for row in counted.operators
         ),

@@ -124,13 +124,11 @@ def _operators(record: Record) -> Table:
         table.add_column(column)
     for column in ("calls", "FLOP", "bytes"):
         table.add_column(column, justify="right")
+    totals: dict[tuple[str, str, str], list[float]] = {}
     for row in record.flops.operators:
-        table.add_row(
-            row.operator_class,
-            row.dtype,
-            row.phase,
-            f"{row.calls:,}",
-            quantity(row.flops_per_call * row.calls, ""),
-            quantity(row.bytes_per_call * row.calls, ""),
-        )
+        total = totals.setdefault((row.operator_class, row.dtype, row.phase), [0, 0, 0])
+        for at, value in enumerate((1, row.flops_per_call, row.bytes_per_call)):
+            total[at] += row.calls * value
+    for key, (calls, operations, size) in sorted(totals.items(), key=lambda item: (-item[1][1], -item[1][2])):
+        table.add_row(*key, f"{calls:,}", quantity(operations, ""), quantity(size, ""))
     return table

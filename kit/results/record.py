@@ -120,14 +120,23 @@ class Energy(Model):
 
 
 class OperatorFlops(Model):
-    """Calls of one operator class in one dtype and phase. A multiply-add is two operations."""
+    """Calls of one operator class, dtype, phase and direction, of like size. A multiply-add is two operations.
+
+    Operations per call of all these calls lie between one power of two and the next, and so do their bytes.
+    """
 
     operator_class: str
     dtype: str
     phase: Phase
+    backward: bool = False
+    """Of a kind that only backward passes call; a product is a product in either pass."""
     calls: Count
     flops_per_call: float
+    """Mean."""
     bytes_per_call: float
+    """Mean, of operands and results."""
+    busy_s: Seconds | None = None
+    """Inside the operators in the replay, in all; None on a GPU, where launches return before the work is done."""
 
 
 class UncountedOperator(Model):

@@ -58,7 +58,7 @@ def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
     from kit.trainer.golden import check_counter
 
     check_counter(torch.device(job.device))
-    counter = OperatorCounter()
+    counter = OperatorCounter(torch.device(job.device))
     with counting(counter):
         return _race(job, channel, counter)
 

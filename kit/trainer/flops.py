@@ -44,6 +44,8 @@ OWN_NAMESPACES = ("aten", "prim", "prims", "profiler", "inductor", "higher_order
 """Of torch itself: only what is named like work is listed. Whatever is foreign is taken to compute."""
 TORCH_RULES = dict(flop_registry)
 """As they were before a submission could add to them."""
+DTYPES = {dtype: str(dtype).removeprefix("torch.") for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+NOT_WHOLE = {dtype for dtype in DTYPES if dtype.is_floating_point or dtype.is_complex}
 QUERIES = {
     getattr(packet, overload)
     for packet in (
@@ -58,9 +60,11 @@ QUERIES = {
 
 @dataclass
 class Tally:
-    """Running totals. A row is calls, operations, recomputed operations and bytes."""
+    """Running totals."""
 
-    rows: dict[tuple[str, str, Phase], list[float]] = field(default_factory=dict)
+    rows: dict[tuple[str, str, Phase, bool, int, int], list[float]] = field(default_factory=dict)
+    """Calls, operations, recomputed operations, bytes and seconds by class, dtype, phase, direction and, in octaves,
+    operations and bytes per call."""
     uncounted: dict[str, list[float]] = field(default_factory=dict)
     """Calls, bytes and seconds by operator."""
     declared: dict[str, list[float]] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class _Known:
     rule: Rule | None
     declared: Callable[..., Any] | None
     """A rule that the submission gave."""
+    backward: bool
     composite: bool
     """Made of others: they are counted instead."""
     free: bool
@@ -95,12 +100,17 @@ class _Known:
 
 
 class OperatorCounter(TorchDispatchMode):
-    """Counts everything that runs inside `with counter:`."""
+    """Counts everything that runs inside `with counter:`.
+
+    Args:
+        device: Where it runs. Only on the CPU does an operator return when its work is done, and can be timed.
+    """
 
     supports_higher_order_operators = True
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._timed = device is None or device.type == "cpu"
         self._phase: Phase = "training"
         self._recomputing = False
         self._known: dict[Any, _Known] = {}
@@ -142,12 +152,14 @@ class OperatorCounter(TorchDispatchMode):
                     operator_class=operator_class,
                     dtype=dtype,
                     phase=phase,
+                    backward=backward,
                     calls=int(calls),
                     flops=round(flops),
                     recomputed_flops=round(recomputed),
                     bytes=int(size),
+                    busy_s=busy_s if self._timed else None,
                 )
-                for (operator_class, dtype, phase), (calls, flops, recomputed, size) in rows
+                for (operator_class, dtype, phase, backward, _, _), (calls, flops, recomputed, size, busy_s) in rows
             ],
             uncounted=[
                 UncountedOperator(operator=name[:128], calls=int(calls), bytes=int(size), busy_s=busy_s)
@@ -172,15 +184,13 @@ class OperatorCounter(TorchDispatchMode):
         if known.free:
             return func(*args, **kwargs)
         disguised = known.multiplies and _blows_up(args)
-        if not known.timed and not disguised:
-            out = func(*args, **kwargs)
-            self._add(func, known, args, kwargs, out)
-            return out
-        device = next((tensor.device for tensor in _tensors(args) if tensor.is_cuda), None)
-        _wait_for(device)
+        waits = not self._timed and (known.timed or disguised)
+        if waits:
+            torch.cuda.synchronize()
         begun_s = perf_counter()
         out = func(*args, **kwargs)
-        _wait_for(device)
+        if waits:
+            torch.cuda.synchronize()
         busy_s = perf_counter() - begun_s
         if known.uncounted:
             self._list(known.name, _bytes((args, out)), busy_s)
@@ -195,26 +205,26 @@ class OperatorCounter(TorchDispatchMode):
         row[1] += size
         row[2] += busy_s
 
-    def _add(self, func: Any, known: _Known, args: Any, kwargs: Any, out: Any, busy_s: float = 0.0) -> None:
+    def _add(self, func: Any, known: _Known, args: Any, kwargs: Any, out: Any, busy_s: float) -> None:
         size = 0
         dtype: torch.dtype | None = None
-        for values in (args, out if isinstance(out, (tuple, list)) else (out,)):
-            for value in values:
-                if isinstance(value, torch.Tensor):
-                    size += value.numel() * value.itemsize
-                    if dtype is None or not (dtype.is_floating_point or dtype.is_complex):
-                        found = value.dtype
-                        if dtype is None or found.is_floating_point or found.is_complex:
-                            dtype = found
-                elif isinstance(value, (list, tuple)):
-                    for tensor in _tensors(value):
+        for value in (*args, *out) if isinstance(out, (tuple, list)) else (*args, out):
+            if isinstance(value, torch.Tensor):
+                size += value.numel() * value.itemsize
+                if dtype not in NOT_WHOLE:
+                    found = value.dtype
+                    if dtype is None or found in NOT_WHOLE:
+                        dtype = found
+            elif isinstance(value, (list, tuple)):
+                for tensor in value:
+                    if isinstance(tensor, torch.Tensor):
                         size += tensor.numel() * tensor.itemsize
                         dtype = dtype or tensor.dtype
         if dtype is None:
             return
         flops: float = 0
         recomputed: float = 0
-        operator_class, name = known.operator_class, str(dtype)[6:]
+        operator_class, name = known.operator_class, DTYPES[dtype]
         if known.rule is not None or known.declared is not None:
             try:
                 flops, recomputed = _cost(known, dtype, args, kwargs, out)
@@ -225,18 +235,20 @@ class OperatorCounter(TorchDispatchMode):
                 row = self._tally.declared.setdefault(known.name, [0, 0])
                 row[0] += 1
                 row[1] += flops
-            if operator_class == "conv" and is_depthwise(list(_tensors(args)), backward="backward" in known.name):
+            if operator_class == "conv" and is_depthwise(list(_tensors(args)), backward=known.backward):
                 operator_class = "depthwise_conv"
             if dtype is torch.float32 and _is_tf32(operator_class, args):
                 name = "tf32"
-        key = (operator_class, name, self._phase)
+        octaves = int(flops).bit_length(), size.bit_length()
+        key = operator_class, name, self._phase, known.backward, *octaves
         totals = self._tally.rows.get(key)
         if totals is None:
-            totals = self._tally.rows[key] = [0, 0, 0, 0]
+            totals = self._tally.rows[key] = [0, 0, 0, 0, 0]
         totals[0] += 1
         totals[1] += flops
         totals[2] += flops if self._recomputing else recomputed
         totals[3] += size
+        totals[4] += busy_s
 
 
 def _cost(known: _Known, dtype: torch.dtype, args: Any, kwargs: Any, out: Any) -> tuple[float, float]:
@@ -263,6 +275,7 @@ def _look_up(func: Any) -> _Known:
             operator_class=rule.operator_class if rule else "other",
             rule=rule,
             declared=None,
+            backward="backward" in func.name(),
             composite=False,
             free=False,
             uncounted=rule is None,
@@ -290,6 +303,7 @@ def _look_up(func: Any) -> _Known:
         operator_class=rule.operator_class if rule else _class_of(func, namespace, short),
         rule=rule,
         declared=declared,
+        backward="backward" in short,
         composite=composite,
         free=func.is_view or short.startswith(("empty", "new_empty", "_unsafe_view", "detach", "lift_fresh", "set_")),
         uncounted=uncounted,
@@ -336,11 +350,6 @@ def _is_tf32(operator_class: str, args: Any) -> bool:
         torch.backends.cudnn if operator_class in ("conv", "depthwise_conv", "rnn") else torch.backends.cuda.matmul
     )
     return bool(backend.allow_tf32)
-
-
-def _wait_for(device: torch.device | None) -> None:
-    if device is not None:
-        torch.cuda.synchronize(device)
 
 
 def _bytes(values: Any) -> int:

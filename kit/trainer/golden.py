@@ -72,7 +72,7 @@ def check_counter(device: torch.device) -> None:
         RuntimeError: A count is wrong, so no other one can be believed.
     """
     for case in CASES:
-        counter = OperatorCounter()
+        counter = OperatorCounter(device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), counter:
             expected = case(device)
         counted = counter.counted()

@@ -1,6 +1,7 @@
 """Operations, exact by hand; a multiply-add is two."""
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -287,6 +288,46 @@ def test_bytes_are_those_of_operands_and_result() -> None:
     (entry,) = count(lambda: left @ right).operators
     assert entry.calls == 1
     assert entry.bytes == 4 * (12 + 20 + 15)
+
+
+def test_calls_of_one_row_lie_in_one_octave_of_operations_and_of_bytes() -> None:
+    sizes = [4, 5, 8, 9, 16, 100]
+    rows = count(lambda: [torch.randn(size, 8) @ torch.randn(8, 8) for size in sizes]).operators
+    products = [row for row in rows if row.operator_class == "gemm"]
+    octaves = [((2 * size * 64).bit_length(), (4 * (2 * size * 8 + 64)).bit_length()) for size in sizes]
+    assert len(products) == len(set(octaves)) > 3
+    for row in products:
+        inside = [
+            size
+            for size, octave in zip(sizes, octaves, strict=True)
+            if octave == ((row.flops // row.calls).bit_length(), (row.bytes // row.calls).bit_length())
+        ]
+        assert (row.calls, row.flops) == (len(inside), sum(2 * size * 64 for size in inside))
+
+
+def test_kinds_of_backward_passes_stand_in_rows_of_their_own() -> None:
+    images = torch.randn(2, 3, 8, 8, requires_grad=True)
+    conv = nn.Conv2d(3, 4, 3)
+    rows = [row for row in count(lambda: conv(images).sum().backward()).operators if row.operator_class == "conv"]
+    assert {row.backward: row.flops for row in rows} == {False: rows[-1].flops, True: 2 * rows[-1].flops}
+
+
+def test_time_inside_operators_adds_up_to_no_more_than_the_whole() -> None:
+    layer, attention = nn.Linear(64, 64), nn.MultiheadAttention(64, 4, batch_first=True)
+    tokens = torch.randn(8, 16, 64)
+    begun_s = perf_counter()
+    counted = count(lambda: attention(layer(tokens), tokens, tokens)[0].sum().backward())
+    whole_s = perf_counter() - begun_s
+    busy_s = [row.busy_s for row in counted.operators]
+    assert all(seconds is not None and seconds > 0 for seconds in busy_s)
+    assert sum(seconds or 0 for seconds in busy_s) <= whole_s
+
+
+def test_where_launches_return_early_rows_have_no_time() -> None:
+    counter = OperatorCounter(torch.device("cuda"))
+    with counter:
+        torch.randn(3, 4) @ torch.randn(4, 5)
+    assert {row.busy_s for row in counter.counted().operators} == {None}
 
 
 # ---- what has no rule is listed
