@@ -18,7 +18,7 @@ from kit.hardware.calibration.measure import MeasuredKernel, MeasuredWorkload, M
 from kit.hardware.calibration.quiet import Use, Watch, cpu_reader
 from kit.hardware.calibration.settings import Setting, dtypes_of, found_settings
 from kit.hardware.calibration.suite import SUITE
-from kit.hardware.calibration.timing import quantile
+from kit.hardware.calibration.timing import ENOUGH_SLOTS, quantile
 from kit.hardware.calibration.workloads import Workload, reference_workloads
 from kit.hardware.machine import describe, software
 from kit.hardware.profile import Curve, LeftOut, Noise, Point, Profile, State, WorkloadTime
@@ -121,6 +121,7 @@ def judge(
         f"others used {cores:.2g} cores on average, in {disturbed:.0%} of the time": disturbed > MAX_DISTURBED,
         f"{unclean} of {len(timings)} points were never measured undisturbed": unclean > MAX_UNCLEAN * len(timings),
         f"{len(refused)} of {len(kernels)} points made no sense": len(refused) > MAX_REFUSED * len(kernels),
+        f"there was time for {rounds} rounds": rounds < ENOUGH_SLOTS,
         f"repetitions of the median point differ by {median:.0%}": median > MAX_MEDIAN_SPREAD,
     }
     because = "; ".join(reason for reason, applies in reasons.items() if applies) or None

@@ -44,20 +44,18 @@ class Setting:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Torch is set so inside, and as before afterwards. Switching costs microseconds."""
-        threads = torch.get_num_threads()
+        threads, onednn = torch.get_num_threads(), torch._C._get_mkldnn_enabled()
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         tf32 = torch.cuda.is_available() and (matmul.allow_tf32, cudnn.allow_tf32)
         if self.threads is not None and self.threads != threads:
             torch.set_num_threads(self.threads)
         if tf32:
             matmul.allow_tf32 = cudnn.allow_tf32 = self.dtype == "tf32"
+        torch._C._set_mkldnn_enabled(self.onednn)
         try:
-            if self.onednn == torch._C._get_mkldnn_enabled():
-                yield
-            else:
-                with torch.backends.mkldnn.flags(enabled=self.onednn):
-                    yield
+            yield
         finally:
+            torch._C._set_mkldnn_enabled(onednn)
             if tf32:
                 matmul.allow_tf32, cudnn.allow_tf32 = tf32
             if torch.get_num_threads() != threads:

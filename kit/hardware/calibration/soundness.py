@@ -57,5 +57,6 @@ def suspects(candidates: Sequence[Candidate]) -> dict[int, str]:
                 continue
             work = large._work / small._work
             if large.seconds > small.seconds * SUPERLINEAR * max(1.0, work):
-                found[larger] = f"{large.seconds:.3g} s, but {small.seconds:.3g} s for {1 / work:.2g} of the work"
+                reason = f"{large.seconds:.3g} s, but {small.seconds:.3g} s for {1 / work:.2g} of the work"
+                found.setdefault(larger, reason)
     return found
