@@ -72,6 +72,7 @@ class Configuration(Model):
     isolation: Literal["process"]
     count_flops: bool
     max_steps: int | None = Field(ge=1)
+    allow_busy_device: bool
     data_dir: Path
     results_dir: Path
 
@@ -106,6 +107,7 @@ class Configuration(Model):
             loader=self.loader,
             count_flops=self.count_flops,
             max_steps=self.max_steps,
+            allow_busy_device=self.allow_busy_device,
             results_dir=self.results_dir,
         )
 
