@@ -20,7 +20,7 @@ def request(fake: FakeNvml, folder: Path, *, window_s: float, load: str, **more:
     """The command that plays a window, to be run with the fake's environment.
 
     Args:
-        fake: Its script is what goes on before the window.
+        fake: Its script is what goes on before the window; `SELF` in it becomes the process's id.
         folder: For the trace.
         window_s: Length of the window.
         load: Power in the window, as in `constant 300`; around it the script has 70 W.
@@ -34,7 +34,8 @@ def request(fake: FakeNvml, folder: Path, *, window_s: float, load: str, **more:
 
 def play(wanted: dict[str, Any]) -> dict[str, Any]:
     """Run one window, and say what the meters read and what is true."""
-    fake = FakeNvml(Path(wanted["library"]), Path(wanted["script"]), wanted["text"])
+    text = wanted["text"].replace("SELF", str(os.getpid()))
+    fake = FakeNvml(Path(wanted["library"]), Path(wanted["script"]), text)
     meters = Meters.of(wanted["uuid"], allow_busy=wanted.get("allow_busy", False))
     meters.start()
     if "unrest" in wanted:

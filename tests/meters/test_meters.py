@@ -36,6 +36,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "guest": {"events": [["process 4194305 2000000000 {0} {1}", 0.2, 1.8]]},
     "busy": {"script": f"{IDLE}\nprocess 4194305 2000000000"},
     "busy but allowed": {"script": f"{IDLE}\nprocess 4194305 2000000000", "allow_busy": True},
+    "own memory": {"script": f"{IDLE}\nprocess SELF 3000000000 0 2.5\nprocess SELF 1000000000 2.5"},
+    "memory not said": {"script": f"{IDLE}\nprocess SELF -"},
     "early": {"unrest": "constant 300"},
     "late": {"rest": "constant 300"},
     "ours in a container": {"script": f"{IDLE}\nprocess 4194305 2000000000 3"},
@@ -176,6 +178,19 @@ def test_a_foreign_process_is_recorded_with_its_time_and_memory(played: Played) 
     assert guest["pid"] == 4194305
     assert guest["peak_bytes"] == 2_000_000_000
     assert 0 < guest["first_seen_s"] <= guest["last_seen_s"] < 2
+
+
+def test_the_trainers_peak_of_device_memory_is_seen(played: Played) -> None:
+    result = played("own memory")
+    assert result["memory"]["device_peak_bytes"] == 3_000_000_000
+    assert result["memory"]["device_unavailable_because"] is None
+    assert result["conditions"]["foreign_processes"] == []
+
+
+def test_memory_that_is_not_said_is_absent_with_the_reason(played: Played) -> None:
+    memory = played("memory not said")["memory"]
+    assert memory["device_peak_bytes"] is None
+    assert "does not say how much memory" in memory["device_unavailable_because"]
 
 
 def test_an_id_that_comes_in_setup_and_does_not_exist_here_is_taken_for_the_trainer(played: Played) -> None:
