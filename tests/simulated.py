@@ -75,7 +75,7 @@ def watch(
     ticks = Ticks(since_s=polls_s[new - 1], seen_s=polls_s[new], mj=mj, read_until_s=float(polls_s[-1]))
 
     at_s = np.arange(-before_s, stop_s + after_s, 0.03)
-    update_s = np.floor(at_s / period_s) * period_s
+    update_s = np.floor((at_s + phase_s) / period_s) * period_s - phase_s
     sensed = (drawn(update_s) - drawn(update_s - window_s)) / window_s
     true_j = float(drawn(np.array([stop_s]))[0] - drawn(np.array([0.0]))[0])
     return Seen(ticks, Samples(at_s, sensed), true_j)

@@ -27,8 +27,10 @@ TICKS = """
     FROM ticks"""
 
 
-def write_trace(run_dir: Path, *, samples: Table, ticks: Table, zero_ns: int) -> Trace:
+def write_trace(run_dir: Path, *, samples: Table, ticks: Table, zero_ns: int) -> Trace | None:
     """Write samples and counter steps in order of time; a column is null in a row that has no such reading.
+
+    None where the file cannot be written: the record is worth more.
 
     Args:
         run_dir: The run's folder.
@@ -40,9 +42,12 @@ def write_trace(run_dir: Path, *, samples: Table, ticks: Table, zero_ns: int) ->
 
     path = run_dir / TRACE_FILE
     rows = len(samples["at_ns"]) + len(ticks["mj"])
-    with duckdb.connect(config={"threads": 1}) as database:
-        database.register("samples", samples)
-        database.register("ticks", ticks)
-        query = f"{SAMPLES} UNION ALL BY NAME {TICKS} ORDER BY elapsed_s"
-        database.sql(query, params={"zero": zero_ns}).write_parquet(str(path))
+    try:
+        with duckdb.connect(config={"threads": 1}) as database:
+            database.register("samples", samples)
+            database.register("ticks", ticks)
+            query = f"{SAMPLES} UNION ALL BY NAME {TICKS} ORDER BY elapsed_s"
+            database.sql(query, params={"zero": zero_ns}).write_parquet(str(path))
+    except duckdb.Error:
+        return None
     return Trace(file=TRACE_FILE, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), rows=rows)

@@ -169,7 +169,7 @@ class _Referee(Listener):
             self._meters.start()
             with Trainer(max_payload_bytes=plan.track.limits.message_bytes, gpu=gpu, output=output) as trainer:
                 converse(trainer, job, self._prepared.public_dir, plan.track.limits, self._answer, self, self._talk)
-            self._meters.finish(self._talk.stop_ns)
+            self._meters.finish(self._talk.stop_ns if self._talk.go_ns is not None else None)
         finally:
             self._meters.finish(None)
 

@@ -323,7 +323,7 @@ class Record(Model):
     conditions: Conditions | None = None
     """None without a GPU."""
     trace: Trace | None = None
-    """None without a GPU."""
+    """None without a GPU, and where it could not be written."""
     device: Device
     software: Software
     isolation: Isolation

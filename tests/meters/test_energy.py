@@ -57,6 +57,21 @@ def test_the_sampled_integral_is_within_three_percent_of_a_ten_second_window(kin
     assert np.max(np.abs(sampled)) <= 0.03
 
 
+@pytest.mark.parametrize("kind", CURVES)
+@pytest.mark.parametrize("stop_s", [0.5, 2.0])
+def test_what_a_counter_that_sees_a_part_of_each_period_misses_at_the_end_is_in_the_uncertainty(
+    kind: str, stop_s: float
+) -> None:
+    for seed in range(20):
+        seen = watch(
+            curve(kind, stop_s, seed), stop_s, seed=seed, phase_s=0.004 + 0.0045 * seed, counter_window_s=0.025
+        )
+        energy = measure(seen.ticks, seen.samples, stop_s)
+        assert energy.device_j is not None
+        assert energy.uncertainty_j is not None
+        assert abs(energy.device_j - seen.true_j) <= 3 * energy.uncertainty_j
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     load_w=st.floats(20, 700),

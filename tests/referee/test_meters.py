@@ -107,3 +107,38 @@ def test_a_setup_that_fails_leaves_no_energy_and_the_reason(refereed: Refereed) 
     assert record.outcome == "crashed"
     assert record.energy.unavailable_because == "the clock never started"
     assert record.trace is None
+
+
+def test_a_busy_gpu_is_refused_before_anything_is_written(
+    fake_nvml: Callable[[str], FakeNvml], kit_command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    fake = fake_nvml(f"{IDLE}\nprocess 4194305 2000000000")
+    done = subprocess.run(
+        kit_command("device=cuda"), cwd=ROOT, env=fake.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"kit: {UUID} is in use by 4194305 (name not known, 2,000 MB)" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_trainer_is_given_the_uuid_and_a_busy_gpu_where_that_is_allowed(
+    fake_nvml: Callable[[str], FakeNvml],
+    kit_command: Callable[..., list[str]],
+    submission: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    folder = submission(
+        "import os\ndef setup(run): raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])\ndef train(run, model): pass"
+    )
+    fake = fake_nvml(f"{IDLE}\nprocess 4194305 2000000000\ndevice\nuuid GPU-second\nbus 00000000:00:00.0")
+    environment = fake.environment | {"CUDA_VISIBLE_DEVICES": "1"}
+    command = kit_command("device=cuda", f"submission={folder}", "allow_busy_device=true")
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    (path,) = (tmp_path / "results").glob("2*/record.json")
+    record = read_record(path)
+    assert record.outcome == "crashed"
+    assert UUID in (record.reason or "")
+    assert record.device.name == "NVIDIA FAKE-100"
+    assert record.energy.unavailable_because == "the clock never started"
