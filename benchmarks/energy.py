@@ -37,7 +37,7 @@ CURVES = {
     "constant 350 W": "constant 350",
     "square 250-450 W, 37 ms": "square 250 450 0.037",
     "ramp 100-400 W": "ramp 100 400 {seconds}",
-    "noise 250-450 W, 10 ms": "noise 350 100 0.01 7",
+    "noise 250-450 W, 10 ms": "noise 350 100 0.01 {seed}",
 }
 IDLE = "constant 70"
 SCRIPT = f"device\ncounter_jitter 0.001\npower 0 {IDLE}"
@@ -86,7 +86,7 @@ def play(library: Path, folder: Path, curve: str, windows: dict[float, int]) -> 
             go_ns = monotonic_ns()
             go_s = go_ns / 1e9 - fake.origin_s
             fake.add(
-                f"power {go_s} {CURVES[curve].format(seconds=seconds)}",
+                f"power {go_s} {CURVES[curve].format(seconds=seconds, seed=random.randrange(10**6))}",
                 f"power {go_s + seconds} {IDLE}",
             )
             time.sleep(seconds + REST_S)

@@ -1,6 +1,7 @@
 """Follows an energy counter that moves in steps, and notes between which two readings each step fell."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
 
@@ -12,6 +13,9 @@ from kit.meters.poll import Columns, Poller
 from kit.meters.readings import Failure, Ticks
 
 POLL_S = 0.004
+EARLY_S = 0.016
+"""So long before the next step is due reading begins again."""
+KNOWN_GAPS = 5
 PATIENCE_S = 1.0
 """A counter that has not moved for so long is not waited for."""
 
@@ -27,10 +31,11 @@ class CounterFollower:
         self._read_mj = read_mj
         self._ticks = Columns("since_ns", "seen_ns", "mj")
         self._mj: int | None = None
-        self._begun_ns = 0
+        self._begun_ns = self._seen_ns = 0
+        self._gaps_s: deque[float] = deque(maxlen=KNOWN_GAPS)
         self._failed: tuple[int, Unavailable] | None = None
         self._moved = threading.Event()
-        self._poller = Poller("counter", POLL_S, self._look)
+        self._poller = Poller("counter", self._look)
 
     def start(self) -> None:
         """Begin to follow."""
@@ -73,16 +78,25 @@ class CounterFollower:
             failed=failed,
         )
 
-    def _look(self) -> bool:
+    def _look(self) -> float | None:
         begun_ns = monotonic_ns()
         try:
             mj = self._read_mj()
         except Unavailable as error:
             self._failed = monotonic_ns(), error
             self._moved.set()
-            return False
+            return None
+        pause_s = POLL_S
         if self._mj is not None and mj != self._mj:
-            self._ticks.append(self._begun_ns, monotonic_ns(), mj)
+            seen_ns = monotonic_ns()
+            self._gaps_s.append((seen_ns - self._seen_ns) / 1e9)
+            self._ticks.append(self._begun_ns, seen_ns, mj)
+            self._seen_ns = seen_ns
             self._moved.set()
+            pause_s = max(POLL_S, self._shortest_gap_s() - EARLY_S)
         self._mj, self._begun_ns = mj, begun_ns
-        return True
+        return pause_s
+
+    def _shortest_gap_s(self) -> float:
+        """Of the latest; 0 while there are few."""
+        return min(self._gaps_s) if len(self._gaps_s) == KNOWN_GAPS else 0.0

@@ -12,16 +12,15 @@ ABSENT = -1
 
 
 class Poller:
-    """Calls `look` at once and then every `period_s`, in a thread of its own, until stopped or told False.
+    """Calls `look` at once and again and again, in a thread of its own, until stopped.
 
     Args:
         name: Of the thread.
-        period_s: Pause between two looks.
-        look: Says whether to go on.
+        look: Says after how many seconds to look again; None is never.
     """
 
-    def __init__(self, name: str, period_s: float, look: Callable[[], bool]) -> None:
-        self._period_s, self._look = period_s, look
+    def __init__(self, name: str, look: Callable[[], float | None]) -> None:
+        self._look = look
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -36,7 +35,7 @@ class Poller:
             self._thread.join()
 
     def _run(self) -> None:
-        while self._look() and not self._stop.wait(self._period_s):
+        while (pause_s := self._look()) is not None and not self._stop.wait(pause_s):
             pass
 
 

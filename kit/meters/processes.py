@@ -37,7 +37,7 @@ class ProcessWatch:
         self._refused: str | None = None
         self.setting_up = False
         """Between the trainer's launch and `go`."""
-        self._poller = Poller("processes", LOOK_S, self.look)
+        self._poller = Poller("processes", self.look)
 
     def start(self) -> None:
         """Begin to look."""
@@ -47,19 +47,19 @@ class ProcessWatch:
         """Stop. Safe to call twice."""
         self._poller.stop()
 
-    def look(self) -> bool:
-        """Look now: a process that has ended is not listed any more."""
+    def look(self) -> float | None:
+        """Look now, as a process that has ended is not listed any more. Says when to look again."""
         try:
             processes = self._gpu.processes()
         except Unavailable as error:
             self._refused = str(error)
-            return not error.lost
+            return None if error.lost else LOOK_S
         ours = own_tree()
         self._weigh([process for process in processes if process.pid in ours])
         for process in processes:
             if process.pid not in ours and not self._is_ours_elsewhere(process.pid):
                 self._note(process)
-        return True
+        return LOOK_S
 
     def foreign(self, zero_ns: int) -> tuple[ForeignProcess, ...]:
         """Everybody else's processes, on a clock that is 0 at `zero_ns`."""

@@ -37,7 +37,7 @@ class RaplMeter:
         except Unavailable as error:
             self._reason = str(error)
         self._rows = Columns("at_ns", *(str(file) for file in self._files))
-        self._poller = Poller("rapl", POLL_S, self._look)
+        self._poller = Poller("rapl", self._look)
 
     def start(self) -> None:
         """Begin to follow."""
@@ -87,14 +87,14 @@ class RaplMeter:
         for file in self._files:
             int(_text(file))
 
-    def _look(self) -> bool:
+    def _look(self) -> float | None:
         try:
             values = [int(_text(file)) for file in self._files]
         except Unavailable as error:
             self._reason = str(error)
-            return False
+            return None
         self._rows.append(monotonic_ns(), *values)
-        return True
+        return POLL_S
 
 
 def _text(path: Path) -> str:

@@ -31,7 +31,7 @@ class Sampler:
             "throttled_heat_ns",
         )
         self._failed: tuple[int, Unavailable] | None = None
-        self._poller = Poller("sampler", SAMPLE_S, self._look)
+        self._poller = Poller("sampler", self._look)
 
     def start(self) -> None:
         """Begin to sample."""
@@ -57,15 +57,15 @@ class Sampler:
             at_s=(columns["at_ns"][known] - zero_ns) / 1e9, watts=columns["power_mw"][known] / 1000, failed=failed
         )
 
-    def _look(self) -> bool:
+    def _look(self) -> float | None:
         begun_ns = monotonic_ns()
         power_mw = self._power_mw()
         at_ns = (begun_ns + monotonic_ns()) // 2
         if self._failed is not None and self._failed[1].lost:
-            return False
+            return None
         gpu = self._gpu
         self._rows.append(at_ns, power_mw, *gpu.clocks_mhz(), gpu.temperature_c(), *gpu.throttled_ns())
-        return True
+        return SAMPLE_S
 
     def _power_mw(self) -> int | None:
         """None from the first failure on: a trace with holes would be integrated over them."""
