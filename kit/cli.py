@@ -209,7 +209,7 @@ def calibrate(
     earlier = None
     if against is not None:  # what cannot be compared is said before two minutes have gone
         earlier = read_profile(against)
-        check_same_machine(earlier, describe(device, None))
+        check_same_machine(earlier, describe(device))
     with progress(console, "calibrating", unit="s") as tell:
         from kit.hardware.calibration.calibrate import BUDGET_S
         from kit.hardware.calibration.calibrate import calibrate as measure

@@ -97,6 +97,7 @@ class Configuration(Model):
     isolation: Literal["process"]
     count_flops: bool
     max_steps: int | None = Field(ge=1)
+    allow_busy_device: bool
     data_dir: Path
     results_dir: Path
 
@@ -131,6 +132,7 @@ class Configuration(Model):
             loader=self.loader,
             count_flops=self.count_flops,
             max_steps=self.max_steps,
+            allow_busy_device=self.allow_busy_device,
             results_dir=self.results_dir,
             cost=self.device.cost(),
         )

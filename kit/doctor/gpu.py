@@ -8,7 +8,9 @@ import psutil
 import pynvml
 
 from kit.doctor.finding import Finding, missing, ok, warning
-from kit.hardware.machine import gpu_handle, nvml, visible_gpu
+from kit.errors import KitError
+from kit.hardware.gpu import gpu_handle, visible_uuid
+from kit.hardware.machine import nvml
 
 STEP_WITHIN_S = 1.0
 """Data-centre GPUs move their energy counter every 20 to 100 ms."""
@@ -48,9 +50,8 @@ def _looks() -> Iterator[Finding]:
         return
     try:
         handle = gpu_handle(pynvml)
-    except pynvml.NVMLError as error:
-        found = f"CUDA_VISIBLE_DEVICES={visible_gpu()} is none of {count} here ({error})"
-        yield missing("gpu", found, ADVICE.get(error.value, "nvidia-smi -L lists what can be named"))
+    except KitError as error:
+        yield missing("gpu", str(error), "nvidia-smi -L lists what can be named")
         return
     for name, look in LOOKS.items():
         try:
@@ -72,7 +73,7 @@ def _identity(name: str, handle: Any) -> Finding:
 
 
 def _mig(name: str, handle: Any) -> Finding:
-    if visible_gpu().startswith("MIG-"):
+    if (visible_uuid(pynvml) or "").startswith("MIG-"):
         on = True
     else:
         try:

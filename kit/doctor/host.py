@@ -37,7 +37,7 @@ def system(name: str = sys.platform) -> Iterator[Finding]:
 def processor(interval_s: float = 0.5) -> Iterator[Finding]:
     """Cores, and what else runs on them just now."""
     usable, there = len(os.sched_getaffinity(0)), os.cpu_count()
-    yield ok("processor", f"{describe('cpu', None).name}, {usable} of {there} cores usable")
+    yield ok("processor", f"{describe('cpu').name}, {usable} of {there} cores usable")
     before = _seconds_used()
     busy_percent = psutil.cpu_percent(interval=interval_s)
     used = {pid: (name, s - before[pid][1]) for pid, (name, s) in _seconds_used().items() if pid in before}

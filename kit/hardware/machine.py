@@ -1,7 +1,6 @@
 """The machine that a run uses, described without torch."""
 
 import hashlib
-import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kit.errors import KitError
+from kit.hardware.gpu import visible_uuid
 from kit.results.record import Device, GitState, Software
 
 
@@ -30,33 +30,31 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cud
     """What `device=` means on this machine.
 
     Raises:
-        KitError: A GPU is asked for and there is none.
+        KitError: A GPU is asked for and there is none, or it is not clear which.
     """
     if wanted == "cpu":
         return "cpu"
     import pynvml
 
     try:
-        with nvml() as library:
-            count = library.nvmlDeviceGetCount()
+        uuid, reason = visible_gpu(), "none is visible"
     except pynvml.NVMLError as error:
-        count, reason = 0, str(error)
-    else:
-        reason = "NVML lists none"
-    if count:
+        uuid, reason = None, str(error)
+    if uuid is not None:
         return "cuda"
     if wanted == "cuda":
         raise KitError(f"device=cuda: no NVIDIA GPU here ({reason}); use device=cpu")
     return "cpu"
 
 
-def describe(device_type: Literal["cpu", "cuda"], threads: int | None) -> Device:
-    """The device's description for a record."""
+def describe(device_type: Literal["cpu", "cuda"], threads: int | None = None) -> Device:
+    """The device's description for a record; the threads are torch's, on the CPU."""
     if device_type == "cpu":
         name = _cpu_name()
         return Device(type="cpu", name=name, count=1, threads=threads, uuid_hash=None, driver=None, power_limit_w=None)
     with nvml() as library:
-        handle = gpu_handle(library)
+        uuid = visible_uuid(library) or ""
+        handle = library.nvmlDeviceGetHandleByUUID(uuid)
         try:
             power_limit_w = library.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
         except library.NVMLError:
@@ -66,23 +64,16 @@ def describe(device_type: Literal["cpu", "cuda"], threads: int | None) -> Device
             name=library.nvmlDeviceGetName(handle),
             count=1,
             threads=None,
-            uuid_hash=hashlib.sha256(library.nvmlDeviceGetUUID(handle).encode()).hexdigest(),
+            uuid_hash=hashlib.sha256(uuid.encode()).hexdigest(),
             driver=library.nvmlSystemGetDriverVersion(),
             power_limit_w=power_limit_w,
         )
 
 
-def visible_gpu() -> str:
-    """The GPU that a run gets: the first of CUDA_VISIBLE_DEVICES, else NVML's first. A UUID, or an index."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
-
-
-def gpu_handle(library: Any) -> Any:
-    """NVML's handle of `visible_gpu`."""
-    gpu = visible_gpu()
-    if gpu.isdigit():
-        return library.nvmlDeviceGetHandleByIndex(int(gpu))
-    return library.nvmlDeviceGetHandleByUUID(gpu)
+def visible_gpu() -> str | None:
+    """UUID of the GPU that a run gets (see `visible_uuid`); raises `pynvml.NVMLError` where there is no driver."""
+    with nvml() as library:
+        return visible_uuid(library)
 
 
 def software() -> Software:

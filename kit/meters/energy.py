@@ -1,100 +1,30 @@
-"""Energy of the GPU from NVML's total-energy counter, read by the referee.
+"""The energy of a window, from recorded numbers alone, and what speaks against it.
 
-The counter moves in steps (about 100 ms on data-centre GPUs). A plain difference of two readings is therefore short by
-about half a step of (load - idle) power; here a thread notes when each step happens, and the energy between the first
-and the last step inside the window is scaled to the window. No GPU has confirmed this code yet; it is tested with
-counters of known energy.
+No GPU has confirmed this code yet; it is tested against scripted devices of known energy.
 """
 
-import threading
 from collections.abc import Callable
-from itertools import pairwise
-from time import monotonic_ns
+from math import hypot, pi
 
+import numpy as np
+
+from kit.meters.by_counter import SURPRISE, by_counter
+from kit.meters.by_samples import SEEN, by_samples
+from kit.meters.readings import Floats, Measured, Samples, Ticks, Unusable
 from kit.results.record import Energy
 
-POLL_S = 0.004
-MIN_STEPS = 3
-"""Steps of the counter that a window must hold."""
-STALL_STEPS = 3
-"""A counter that does not move for so many of its steps stands still."""
 SENSOR_GAIN = 0.05
 """Error of the power sensor itself, as a fraction: a few percent per card (Yang et al., SC'24)."""
-
-
-class CounterError(Exception):
-    """The counter cannot be read; the message says why."""
-
-
-class EnergyMeter:
-    """Follows one counter.
-
-    Args:
-        read_mj: Millijoules since some start, by the counter. Raises CounterError.
-    """
-
-    def __init__(self, read_mj: Callable[[], int]) -> None:
-        self._read_mj = read_mj
-        self._steps: list[tuple[int, int]] = []
-        self._failure: str | None = None
-        self._stop = threading.Event()
-        self._stepped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="energy", daemon=True)
-
-    def start(self) -> None:
-        """Begin to follow, and return just after a step of the counter (or when it cannot be had)."""
-        self._thread.start()
-        self._stepped.wait(1.0)
-
-    def stop(self) -> None:
-        """Stop following. Safe to call twice."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def since_j(self, start_ns: int) -> float | None:
-        """Joules since `start_ns` as read at the last step: for a display."""
-        steps = [value for at, value in self._steps if at >= start_ns]
-        return (steps[-1] - steps[0]) / 1000 if steps and self._failure is None else None
-
-    def energy(self, start_ns: int, stop_ns: int) -> Energy:
-        """Energy of a window on CLOCK_MONOTONIC."""
-        if self._failure is not None:
-            return absent(self._failure)
-        inside = [(at, value) for at, value in self._steps if start_ns <= at <= stop_ns]
-        if any(after < before for (_, before), (_, after) in pairwise(inside)):
-            return absent("the energy counter ran backwards")
-        if len(inside) < MIN_STEPS:
-            return absent(f"the energy counter moved {len(inside)} times in the window; {MIN_STEPS} are needed")
-        (first_ns, first_mj), (last_ns, last_mj) = inside[0], inside[-1]
-        joules = (last_mj - first_mj) / 1000 * (stop_ns - start_ns) / (last_ns - first_ns)
-        period_s = (last_ns - first_ns) / 1e9 / (len(inside) - 1)
-        if max(first_ns - start_ns, stop_ns - last_ns) > STALL_STEPS * period_s * 1e9:
-            return absent("the energy counter stood still at an edge of the window")
-        # Each edge lies within one step of a noted one; power there may be anything up to the mean.
-        edges = joules * period_s * 1e9 / (stop_ns - start_ns)
-        return Energy(
-            device_j=joules,
-            method="nvml_total_energy",
-            update_period_s=period_s,
-            uncertainty_j=(edges**2 + (SENSOR_GAIN * joules) ** 2) ** 0.5,
-            unavailable_because=None,
-        )
-
-    def _follow(self) -> None:
-        last: int | None = None
-        while not self._stop.is_set():
-            try:
-                value = self._read_mj()
-            except CounterError as error:
-                self._failure = str(error)
-                self._stepped.set()
-                return
-            if last is not None and value != last:
-                self._steps.append((monotonic_ns(), value))
-                self._stepped.set()
-            last = value
-            self._stop.wait(POLL_S)
+DISAGREEMENT = 0.03
+"""Between counter and sensor."""
+HARMONICS = 4
+MIN_UPDATES = 5
+LOCKED = 0.5
+"""Mean resultant length from which on the sensor's updates fall on the same moments of steps."""
+ATTENUATION = 0.1
+"""What a sensor's averaging must leave of a harmonic to matter."""
+BLOCK = 100
+"""Updates that are judged together: over more, the length of a step is not known well enough."""
 
 
 def absent(reason: str) -> Energy:
@@ -102,27 +32,67 @@ def absent(reason: str) -> Energy:
     return Energy(device_j=None, method=None, update_period_s=None, uncertainty_j=None, unavailable_because=reason)
 
 
-def nvml_counter() -> Callable[[], int]:
-    """The total-energy counter of the run's GPU.
+def measure(ticks: Ticks, samples: Samples, stop_s: float) -> Energy:
+    """The energy from 0 to `stop_s`: by the counter, or by the sensor where the counter failed."""
+    counted, no_counter = _try(lambda: by_counter(ticks, stop_s))
+    sampled, no_samples = _try(lambda: by_samples(samples, stop_s))
+    flags = [reason.flag for reason in (no_counter, no_samples) if reason is not None and reason.flag is not None]
+    best = counted or sampled
+    if counted is not None and sampled is not None and not _agree(counted, sampled):
+        flags.append("inconsistent")
+    notes = {
+        "sampled_j": None if sampled is None else sampled.joules,
+        "sampled_unavailable_because": None if no_samples is None else str(no_samples),
+        "flags": tuple(dict.fromkeys(flags)),
+    }
+    if best is None:
+        return absent(str(no_counter)).model_copy(update=notes)
+    return Energy(
+        device_j=best.joules,
+        method="nvml_total_energy" if counted is not None else "nvml_instant_power",
+        update_period_s=ticks.period_s if counted is not None else samples.period_s,
+        uncertainty_j=hypot(best.error_j, SENSOR_GAIN * best.joules),
+        unavailable_because=None,
+        counter_unavailable_because=None if no_counter is None else str(no_counter),
+    ).model_copy(update=notes)
 
-    Raises:
-        CounterError: There is no GPU, or it has no such counter (before Volta, MIG, some virtual GPUs).
-    """
-    import pynvml
 
-    from kit.hardware.machine import gpu_handle
-
+def _try(method: Callable[[], Measured]) -> tuple[Measured | None, Unusable | None]:
     try:
-        pynvml.nvmlInit()
-        handle = gpu_handle(pynvml)
-    except pynvml.NVMLError as error:
-        raise CounterError(f"NVML: {error}") from error
+        return method(), None
+    except Unusable as reason:
+        return None, reason
 
-    def read_mj() -> int:
-        try:
-            return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
-        except pynvml.NVMLError as error:
-            raise CounterError(f"NVML: {error}") from error
 
-    read_mj()
-    return read_mj
+def _agree(counted: Measured, sampled: Measured) -> bool:
+    chance_j = SURPRISE * hypot(counted.error_j, sampled.error_j)
+    return abs(counted.joules - sampled.joules) <= max(DISAGREEMENT * counted.joules, chance_j)
+
+
+def mean_power_w(ticks: Ticks, samples: Samples, start_s: float, stop_s: float) -> float | None:
+    """Mean power of a stretch outside the window, by the counter's steps in it or else by readings."""
+    inside = np.flatnonzero((ticks.at_s >= start_s) & (ticks.at_s <= stop_s))
+    if len(inside) > 1 and (np.diff(ticks.mj[inside]) >= 0).all():
+        first, last = inside[0], inside[-1]
+        return float(ticks.mj[last] - ticks.mj[first]) / 1000 / float(ticks.at_s[last] - ticks.at_s[first])
+    watts = samples.watts[(samples.at_s >= start_s) & (samples.at_s <= stop_s)]
+    return float(watts.mean()) if len(watts) else None
+
+
+def aliased(updates_s: Floats, step_s: float) -> bool:
+    """Whether a sensor that updates at these times looks at the same moments of every training step.
+
+    It then takes them for the whole step, and the error does not shrink with time. The phases of its updates within a
+    step are judged by their mean resultant length, for the step and its first harmonics, as far as the sensor's own
+    averaging leaves anything of them.
+    """
+    if len(updates_s) < MIN_UPDATES or step_s <= 0:
+        return False
+    seen_s = SEEN * float(np.median(np.diff(updates_s)))
+    blocks = np.array_split(updates_s, max(1, round(len(updates_s) / BLOCK)))
+    for harmonic in range(1, HARMONICS + 1):
+        lengths = [abs(np.exp(2j * pi * harmonic * block / step_s).mean()) for block in blocks]
+        left = abs(np.sinc(harmonic * seen_s / step_s))
+        if left > ATTENUATION and np.median(lengths) > LOCKED:
+            return True
+    return False

@@ -83,6 +83,11 @@ class Conversation:
     done: Done | None = None
 
     @property
+    def stop_ns(self) -> int | None:
+        """When the target was reached, or else training ended."""
+        return self.reached_ns or self.end_ns
+
+    @property
     def reached_ns(self) -> int | None:
         """When the predictions that reached the target had arrived."""
         return next((verdict.arrived_ns for verdict in self.verdicts if verdict.reached), None)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from kit.data.prepared import Prepared
 from kit.hardware import machine
-from kit.meters.energy import CounterError, EnergyMeter, absent, nvml_counter
-from kit.meters.memory import MemoryMeter
+from kit.meters.meters import Meters
 from kit.protocol import Job, Scored
 from kit.referee.conversation import Conversation, Listener, Stamped, converse
 from kit.referee.judge import Judge
@@ -33,11 +32,10 @@ from kit.results.events import (
 )
 from kit.results.record import (
     Cost,
-    Energy,
+    Device,
     Evaluation,
     Flops,
     Isolation,
-    Memory,
     Outcome,
     Progress,
     Record,
@@ -67,25 +65,33 @@ class Plan:
     count_flops: bool
     max_steps: int | None
     """End after so many optimizer steps, as a partial run."""
+    allow_busy_device: bool
+    """Run although somebody else computes on the GPU."""
     results_dir: Path
     cost: Cost | None
 
 
-def run(plan: Plan, prepared: Prepared, observers: Sequence[Observer] = ()) -> tuple[Record, Path]:
+def run(
+    plan: Plan, prepared: Prepared, observers: Sequence[Observer] = (), meters: Meters | None = None
+) -> tuple[Record, Path]:
     """Train the submission under the clock, write its record, then count its operations in a replay.
 
     Args:
         plan: What to run.
         prepared: The data of the plan's track.
         observers: Told of what happens.
+        meters: Other ones than those of the plan's device.
 
     Returns:
         The record and its file. Every outcome leaves one, also an interrupted run (`cancelled`).
 
     Raises:
-        KitError: The results cannot be written; nothing has been run.
+        KitError: The results cannot be written, or somebody else computes on the GPU; nothing has been run.
         KeyboardInterrupt: Somebody ended the run; the record is written.
     """
+    gpu = machine.visible_gpu() if plan.device == "cuda" else None
+    device = machine.describe(plan.device)
+    meters = meters or Meters.of(gpu, allow_busy=plan.allow_busy_device)
     started_at = datetime.now(UTC)
     run_dir = create_run_dir(
         plan.results_dir,
@@ -105,13 +111,13 @@ def run(plan: Plan, prepared: Prepared, observers: Sequence[Observer] = ()) -> t
                 device=plan.device,
             )
         )
-        referee = _Referee(plan, prepared, tell)
+        referee = _Referee(plan, prepared, tell, meters)
         interrupted: BaseException | None = None
         try:
-            referee.time(source, run_dir / OUTPUT_FILE)
+            referee.time(source, run_dir / OUTPUT_FILE, gpu)
         except KeyboardInterrupt as error:
             interrupted = error
-        record = referee.record(run_dir.name, started_at, cancelled=interrupted is not None)
+        record = referee.record(run_dir, started_at, device, cancelled=interrupted is not None)
         path = write_record(record, run_dir)
         tell(Ended(outcome=record.outcome, reason=record.reason, elapsed_s=record.time.total_s))
         if interrupted is None and plan.count_flops and record.steps is not None:
@@ -139,24 +145,16 @@ def _telling(observers: Sequence[Observer], run_dir: Path) -> Iterator[Callable[
 class _Referee(Listener):
     """The timed run: answers from the hidden labels, meters around the window."""
 
-    def __init__(self, plan: Plan, prepared: Prepared, tell: Callable[[Event], None]) -> None:
+    def __init__(self, plan: Plan, prepared: Prepared, tell: Callable[[Event], None], meters: Meters) -> None:
         self._plan = plan
         self._prepared = prepared
         self._tell = tell
+        self._meters = meters
         self._judge = Judge(prepared.test_labels(), prepared.spec.classes, plan.track.metric)
         self._talk = Conversation()
-        self._memory: MemoryMeter | None = None
-        self._host_peak_bytes: int | None = None
         self._logs = 0
-        self._meter: EnergyMeter | None = None
-        self._no_energy = "no GPU: the run was on the CPU, whose energy is not measured yet"
-        if plan.device == "cuda":
-            try:
-                self._meter = EnergyMeter(nvml_counter())
-            except CounterError as error:
-                self._no_energy = str(error)
 
-    def time(self, source: Path, output: Path) -> None:
+    def time(self, source: Path, output: Path, gpu: str | None) -> None:
         plan = self._plan
         job = Job(
             submission_dir=str(source.resolve()),
@@ -169,13 +167,13 @@ class _Referee(Listener):
             max_steps=plan.max_steps,
             counting=False,
         )
-        gpu = machine.visible_gpu() if plan.device == "cuda" else None
         try:
+            self._meters.start()
             with Trainer(max_payload_bytes=plan.track.limits.message_bytes, gpu=gpu, output=output) as trainer:
                 converse(trainer, job, self._prepared.public_dir, plan.track.limits, self._answer, self, self._talk)
+            self._meters.finish(self._talk.stop_ns if self._talk.go_ns is not None else None)
         finally:
-            if self._meter is not None:
-                self._meter.stop()
+            self._meters.finish(None)
 
     def _answer(self, predictions: NDArray[np.int32]) -> Scored:
         value = self._judge.score(predictions)
@@ -184,11 +182,9 @@ class _Referee(Listener):
     # ---- Listener
 
     def on_go(self, trainer: Trainer, setup_s: float) -> None:
-        self._memory = MemoryMeter(trainer.pid)
-        self._memory.start()
-        if self._meter is not None:
-            self._meter.start()
+        self._meters.settle(trainer.pid)
         self._tell(ClockStarted(setup_s=setup_s))
+        self._meters.align()
 
     def on_log(self, elapsed_s: float, scalars: dict[str, float | None]) -> None:
         self._logs += 1
@@ -202,23 +198,29 @@ class _Referee(Listener):
                 elapsed_s=(verdict.arrived_ns - go_ns) / 1e9,
                 value=verdict.value,
                 reached=verdict.reached,
-                device_j=self._meter.since_j(go_ns) if self._meter is not None else None,
+                device_j=self._meters.since_j(go_ns),
             )
         )
 
     def on_end(self, trainer: Trainer) -> None:
-        if self._memory is not None:
-            self._memory.sample()
-            self._host_peak_bytes = self._memory.stop()
+        self._meters.look()
 
     # ---- the record
 
-    def record(self, run_id: str, started_at: datetime, *, cancelled: bool) -> Record:
+    def record(self, run_dir: Path, started_at: datetime, device: Device, *, cancelled: bool) -> Record:
         plan, talk, track = self._plan, self._talk, self._plan.track
         outcome, reason = _outcome(talk, track.target, plan.max_steps, cancelled=cancelled)
         go_ns, end_ns, reached_ns = talk.go_ns, talk.end_ns or monotonic_ns(), talk.reached_ns
+        evaluation_s = sum((v.arrived_ns - v.begun_ns) / 1e9 for v in talk.verdicts)
+        readings = self._meters.read(
+            run_dir,
+            go_ns,
+            talk.stop_ns or end_ns,
+            step_s=self._step_s(evaluation_s),
+            torch_peak_bytes=talk.done.device_peak_bytes if talk.done is not None else None,
+        )
         return Record(
-            id=run_id,
+            id=run_dir.name,
             started_at=started_at,
             kit_version=__version__,
             git=machine.git_state(plan.submission_dir),
@@ -233,7 +235,7 @@ class _Referee(Listener):
                 to_target_s=_seconds(go_ns, reached_ns),
                 total_s=_seconds(go_ns, end_ns),
                 setup_s=talk.setup_s,
-                evaluation_s=sum((v.arrived_ns - v.begun_ns) / 1e9 for v in talk.verdicts),
+                evaluation_s=evaluation_s,
             ),
             evaluations=tuple(
                 Evaluation(
@@ -250,24 +252,23 @@ class _Referee(Listener):
             ),
             steps=None if talk.done is None else Steps(**talk.done.steps.model_dump()),
             max_steps=plan.max_steps,
-            energy=self._energy(go_ns, reached_ns or end_ns),
+            energy=readings.energy,
             flops=Flops(method="absent" if talk.done is None else "pending"),
-            memory=Memory(
-                device_peak_bytes=talk.done.device_peak_bytes if talk.done is not None else None,
-                host_peak_bytes=self._host_peak_bytes,
-            ),
-            device=machine.describe(plan.device, talk.threads),
+            memory=readings.memory,
+            conditions=readings.conditions,
+            trace=readings.trace,
+            device=device.model_copy(update={"threads": talk.threads if plan.device == "cpu" else None}),
             software=machine.software(),
             isolation=Isolation(mode="process", defences=DEFENCES + ("data_mounted_read_only",) * talk.data_mounted),
             cost=plan.cost,
         )
 
-    def _energy(self, go_ns: int | None, stop_ns: int) -> Energy:
-        if self._meter is None:
-            return absent(self._no_energy)
-        if go_ns is None:
-            return absent("the clock never started")
-        return self._meter.energy(go_ns, stop_ns)
+    def _step_s(self, evaluation_s: float) -> float | None:
+        """Mean length of a training step."""
+        done, total_s = self._talk.done, _seconds(self._talk.go_ns, self._talk.end_ns)
+        if done is None or total_s is None or not done.steps.optimizer_steps:
+            return None
+        return (total_s - evaluation_s) / done.steps.optimizer_steps
 
 
 def _outcome(

@@ -8,7 +8,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from kit.report.units import dollars, quantity, seconds
-from kit.results.record import Cost, Energy, Flops, Record
+from kit.results.record import Conditions, Cost, Energy, EnergyFlag, Flops, Memory, Record
+
+FLAGS: dict[EnergyFlag, str] = {
+    "counter_backwards": "the energy counter ran backwards",
+    "counter_stalled": "the energy counter stood still",
+    "device_lost": "the GPU was lost on the way",
+    "inconsistent": "energy counter and sampled power disagree",
+    "aliased": "steps are in time with the power sensor",
+    "throttled": "clocks were held down",
+    "foreign_process": "another process used the GPU",
+    "work_before_go": "the GPU was working before the clock started",
+    "work_after_stop": "the GPU went on working after the clock stopped",
+}
 
 
 def summary(record: Record, path: Path) -> Iterator[str]:
@@ -21,6 +33,8 @@ def summary(record: Record, path: Path) -> Iterator[str]:
         line += f": {escape(record.reason)}"
     yield line
     yield f"energy  {energy(record.energy)}"
+    if record.energy.flags:
+        yield f"        [yellow]doubtful: {', '.join(FLAGS[flag] for flag in record.energy.flags)}[/]"
     yield f"compute {flops(record.flops)}"
     if record.usd is not None:
         yield f"cost    {dollars(record.usd)}"
@@ -44,7 +58,10 @@ def energy(value: Energy) -> str:
     """Joules with their error, or why there are none."""
     if value.device_j is None:
         return f"not measured: {escape(value.unavailable_because or 'no reason given')}"
-    return f"{value.device_j:.1f} J ± {value.uncertainty_j:.1f} J ({value.method})"
+    line = f"{value.device_j:.1f} J ± {value.uncertainty_j or 0:.1f} J ({value.method})"
+    if value.counter_unavailable_because is not None:
+        line += f", not by the counter: {escape(value.counter_unavailable_because)}"
+    return line
 
 
 def flops(value: Flops) -> str:
@@ -77,7 +94,6 @@ def _facts(record: Record) -> Table:
     config = "  ".join(f"{name}={value}" for name, value in record.submission.config.items())
     git = "-" if record.git is None else record.git.commit[:12] + (" (changed since)" if record.git.dirty else "")
     device = record.device.name + (f", {record.device.threads} threads" if record.device.threads else "")
-    memory = record.memory
     rows = {
         "submission": f"{record.submission.name} by {', '.join(record.submission.authors)}",
         "config": config or "-",
@@ -89,8 +105,9 @@ def _facts(record: Record) -> Table:
         "steps": "-"
         if record.steps is None
         else f"{record.steps.optimizer_steps:,} optimizer steps, {record.steps.loader_batches:,} batches",
-        "memory": f"host {quantity(memory.host_peak_bytes, 'B') if memory.host_peak_bytes else '-'}, "
-        f"device {quantity(memory.device_peak_bytes, 'B') if memory.device_peak_bytes else '-'}",
+        "memory": _memory(record.memory),
+        "power": _power(record.energy),
+        "conditions": _conditions(record.conditions),
         "device": device,
         "price": price(record.cost),
         "software": f"Python {record.software.python}, torch {record.software.torch}, "
@@ -101,6 +118,34 @@ def _facts(record: Record) -> Table:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     return table
+
+
+def _memory(value: Memory) -> str:
+    host = quantity(value.host_peak_bytes, "B") if value.host_peak_bytes else "-"
+    device = quantity(value.device_peak_bytes, "B") if value.device_peak_bytes else "-"
+    line = f"host {host}, device {device}"
+    if value.device_torch_peak_bytes is not None:
+        line += f" ({quantity(value.device_torch_peak_bytes, 'B')} of it tensors, by torch)"
+    return line
+
+
+def _power(value: Energy) -> str:
+    sampled = f"{value.sampled_j:.1f} J" if value.sampled_j is not None else "-"
+    idle = f"{value.idle_w:.1f} W" if value.idle_w is not None else "-"
+    host = f"{value.host_j:.1f} J" if value.host_j is not None else value.host_unavailable_because or "-"
+    return f"by samples {sampled}, idle {idle}, host {host}"
+
+
+def _conditions(value: Conditions | None) -> str:
+    if value is None:
+        return "-"
+    clock = "-" if value.clock_sm_mean_mhz is None else f"{value.clock_sm_mean_mhz:.0f} MHz"
+    throttled_s = (value.throttled_power_s or 0) + (value.throttled_heat_s or 0)
+    line = f"{value.temperature_start_c or '-'} to {value.temperature_end_c or '-'} °C, {clock}"
+    line += f", throttled {seconds(throttled_s)}"
+    if value.foreign_processes:
+        line += f", {len(value.foreign_processes)} other processes on the GPU"
+    return line
 
 
 def _evaluations(record: Record) -> Table:

@@ -108,15 +108,46 @@ class Progress(Model):
     elapsed_s: Seconds
 
 
+EnergyFlag = Literal[
+    "counter_backwards",
+    "counter_stalled",
+    "device_lost",
+    "inconsistent",
+    "aliased",
+    "throttled",
+    "foreign_process",
+    "work_before_go",
+    "work_after_stop",
+]
+"""What speaks against an energy. `inconsistent`: counter and sampled power disagree. `aliased`: training steps are as
+long as the sensor's period, or a simple fraction of it, so that it sees the same part of each. `throttled`: clocks were
+held down for more than 1 % of the time. The work flags: power beyond 1.3 times idle just outside the window."""
+
+
 class Energy(Model):
     """Energy from `go` to the target, or to the end of a run that missed it."""
 
     device_j: Joules | None
-    method: Literal["nvml_total_energy"] | None
+    method: Literal["nvml_total_energy", "nvml_instant_power"] | None
+    """By the GPU's counter, or by the integral of sampled power where the counter failed."""
     update_period_s: Seconds | None
-    """Of the counter, as observed in this run."""
+    """Of the counter or the sensor, as observed in this run."""
     uncertainty_j: Joules | None
+    """One standard deviation: the edges of the window, sampling, and the sensor's gain."""
     unavailable_because: str | None
+    counter_unavailable_because: str | None = None
+    """Why `device_j` is not the counter's."""
+    sampled_j: Joules | None = None
+    """The integral of sampled instant power over the same window."""
+    sampled_unavailable_because: str | None = None
+    power_scope: Literal["gpu", "module"] | None = None
+    """What sampled power is of; a Grace Hopper module has a CPU too."""
+    idle_w: float | None = None
+    """Of the GPU, before the trainer was launched."""
+    flags: tuple[EnergyFlag, ...] = ()
+    host_j: Joules | None = None
+    """All CPU packages, by RAPL: whoever used them."""
+    host_unavailable_because: str | None = None
 
 
 class OperatorFlops(Model):
@@ -198,9 +229,48 @@ class Memory(Model):
     """Peaks."""
 
     device_peak_bytes: Bytes | None
-    """As torch reports it from inside the trainer; None without a GPU."""
+    """Sum over the trainer's processes, as the referee saw it about once a second by NVML."""
+    device_unavailable_because: str | None = None
+    device_torch_peak_bytes: Bytes | None = None
+    """Tensors alone, as torch reports it from inside the trainer."""
     host_peak_bytes: Bytes | None
     """Sum over the trainer's processes of each one's own peak resident memory (an upper bound)."""
+
+
+class ForeignProcess(Model):
+    """Somebody else's process on the GPU."""
+
+    pid: Count
+    first_seen_s: float
+    """After `go`; below 0 is before."""
+    last_seen_s: float
+    peak_bytes: Bytes | None
+    computes: bool
+    """Or draws only."""
+
+
+class Conditions(Model):
+    """The GPU's state in the window."""
+
+    temperature_start_c: int | None
+    temperature_end_c: int | None
+    clock_sm_start_mhz: int | None
+    clock_sm_mean_mhz: float | None
+    clock_sm_end_mhz: int | None
+    clock_memory_mean_mhz: float | None
+    throttled_power_s: Seconds | None
+    """For how long the power limit held clocks down."""
+    throttled_heat_s: Seconds | None
+    foreign_processes: tuple[ForeignProcess, ...] = ()
+    """From before the trainer's launch until three seconds after the window."""
+
+
+class Trace(Model):
+    """The columns beside the record."""
+
+    file: str
+    sha256: str
+    rows: Count
 
 
 class Device(Model):
@@ -272,6 +342,10 @@ class Record(Model):
     energy: Energy
     flops: Flops
     memory: Memory
+    conditions: Conditions | None = None
+    """None without a GPU."""
+    trace: Trace | None = None
+    """None without a GPU, and where it could not be written."""
     device: Device
     software: Software
     isolation: Isolation

@@ -3,6 +3,7 @@
 RESULTS/<id>/record.json      the record; absent while a run is in flight and after one that was killed
 RESULTS/<id>/events.jsonl     what happened, as it happened
 RESULTS/<id>/output.log       what the trainer printed
+RESULTS/<id>/trace.parquet    what the meters of a GPU saw
 RESULTS/<id>/submission/      the source that ran
 """
 

@@ -113,8 +113,8 @@ def test_a_driver_without_a_gpu_is_one_row(look: Look) -> None:
 
 
 def test_the_gpu_is_the_one_that_a_run_would_get(look: Look) -> None:
-    found = look("device\nname First\ndevice\nname Second\npower 0 constant 5", visible="1,0")
-    assert found["gpu"].found.startswith("Second, number 1 of 2 counted from 0")
+    found = look("device\nname Twin\ndevice\nname Twin\npower 0 constant 5", visible="1,0")
+    assert found["gpu"].found.startswith("Twin, number 1 of 2 counted from 0")
     found = look(WHOLE, visible="7")
     assert list(found) == ["gpu"]
     assert "CUDA_VISIBLE_DEVICES=7 is none of 1 here" in found["gpu"].found

@@ -36,7 +36,7 @@ class FakeNvml:
     """
 
     def __init__(self, library: Path, script: Path, text: str) -> None:
-        self._library, self._script = library, script
+        self.library, self.script = library, script
         self.origin_s = monotonic()
         self.text = ""
         self.rewrite(text)
@@ -45,8 +45,9 @@ class FakeNvml:
     def environment(self) -> dict[str, str]:
         """This process's environment, changed so that a new process finds the fake."""
         others = os.environ.get("LD_LIBRARY_PATH")
-        path = f"{self._library.parent}:{others}" if others else str(self._library.parent)
-        return os.environ | {"LD_LIBRARY_PATH": path, "FAKE_NVML": str(self._script)}
+        python_path = f"{SOURCE.parents[2]}:{SOURCE.parents[1]}"
+        path = f"{self.library.parent}:{others}" if others else str(self.library.parent)
+        return os.environ | {"LD_LIBRARY_PATH": path, "FAKE_NVML": str(self.script), "PYTHONPATH": python_path}
 
     @property
     def now_s(self) -> float:
@@ -56,9 +57,9 @@ class FakeNvml:
     def rewrite(self, text: str) -> None:
         """Replace the script; times still count from the same moment."""
         self.text = text
-        partial = self._script.with_suffix(".partial")
+        partial = self.script.with_suffix(".partial")
         partial.write_text(f"origin {self.origin_s!r}\n{text}\n")
-        partial.replace(self._script)
+        partial.replace(self.script)
 
     def add(self, *lines: str) -> None:
         """Append lines, which belong to the script's last device."""
@@ -67,9 +68,9 @@ class FakeNvml:
     def true_j(self, start_s: float, stop_s: float, device: int = 0) -> float:
         """Joules of a device between two times of the script, whatever its counter and its sensor say."""
         before = os.environ.get("FAKE_NVML")
-        os.environ["FAKE_NVML"] = str(self._script)
+        os.environ["FAKE_NVML"] = str(self.script)
         try:
-            energy = ctypes.CDLL(str(self._library)).fakeTrueEnergy
+            energy = ctypes.CDLL(str(self.library)).fakeTrueEnergy
             energy.restype = ctypes.c_double
             return float(energy(ctypes.c_uint(device), ctypes.c_double(start_s), ctypes.c_double(stop_s)))
         finally:

@@ -423,13 +423,15 @@ static double hashed_sum(uint64_t seed, uint64_t count) {
         uint64_t seed, size;
         double *sums;
     } tables[8];
-    static int used;
+    static int oldest;
     int i = 0;
-    while (i < used && tables[i].seed != seed) i++;
-    if (i == used) {
-        if (used == 8) refuse(0, "more than 8 noise seeds");
-        tables[used].seed = seed;
-        used++;
+    while (i < 8 && !(tables[i].sums && tables[i].seed == seed)) i++;
+    if (i == 8) {
+        i = oldest++ % 8;
+        free(tables[i].sums);
+        tables[i].sums = NULL;
+        tables[i].seed = seed;
+        tables[i].size = 0;
     }
     if (count >= tables[i].size) {
         uint64_t size = 2 * count + 1024;

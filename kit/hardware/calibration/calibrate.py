@@ -180,7 +180,7 @@ def _state(device: torch.device, uses: Sequence[Use]) -> State:
     on_gpu = device.type == "cuda"
     return State(
         clock_mhz=gpu.clock_mhz() if on_gpu else _cpu_clock_mhz(),
-        power_limit_w=describe("cuda", None).power_limit_w if on_gpu else None,
+        power_limit_w=describe("cuda").power_limit_w if on_gpu else None,
         temperature_c=gpu.temperature_c() if on_gpu else None,
         throttled_because=gpu.throttled_because() if on_gpu else None,
         other_cores=_others_cores(uses),

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from kit.hardware.machine import gpu_handle, nvml
+from kit.hardware.gpu import gpu_handle
+from kit.hardware.machine import nvml
 
 
 def foreign_processes(ours: int) -> Callable[[], int]:
