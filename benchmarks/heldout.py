@@ -12,17 +12,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kit.hardware.calibration.settings import TORCH_DTYPES
+from kit.hardware.calibration.workloads import Step
+from kit.hardware.profile import DtypeName
+
 Inputs = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A model, its batch and its loss."""
+    """A model, its batch and its optimizer."""
 
     name: str
     model: Callable[[], nn.Module]
     batch: Callable[[], Inputs]
     optimizer: str = "SGD"
+
+    def make(self, dtype: DtypeName, device: torch.device, *, compiled: bool = False) -> Step:
+        """A step on random data from a fixed seed, as reference workloads make theirs."""
+        torch.manual_seed(0)
+        model = self.model().to(device)
+        inputs, labels = (tensor.to(device) for tensor in self.batch())
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "AdamW":
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+        else:
+            optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+        forward = torch.compile(model) if compiled else model
+        precision = TORCH_DTYPES[dtype]
+
+        def step() -> None:
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                scores = forward(inputs)
+            F.cross_entropy(scores.float(), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
 
 
 def images(count: int, side: int = 32, channels: int = 3) -> Callable[[], Inputs]:

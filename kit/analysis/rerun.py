@@ -34,7 +34,7 @@ def time_ratio(record: Record, rerun: Record) -> Ratio:
     Raises:
         KitError: The two are not the same program on the same data, or have too few steps in common.
     """
-    _require_the_same_program(record, rerun)
+    require_same_program(record, rerun)
     own = {mark.optimizer_steps: mark.elapsed_s for mark in record.progress}
     other = {mark.optimizer_steps: mark.elapsed_s for mark in rerun.progress}
     common = sorted(own.keys() & other.keys())[-DOUBLINGS - 1 :]
@@ -61,7 +61,12 @@ def _stretch(elapsed_s: dict[int, float], first: int, last: int) -> float:
     return seconds
 
 
-def _require_the_same_program(record: Record, rerun: Record) -> None:
+def require_same_program(record: Record, rerun: Record) -> None:
+    """Refuse what is no re-run.
+
+    Raises:
+        KitError: Source, configuration, track, data, seed or loader differ.
+    """
     for what, a, b in (
         ("submission", record.submission.source_sha256, rerun.submission.source_sha256),
         ("configuration", record.submission.config, rerun.submission.config),

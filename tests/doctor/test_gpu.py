@@ -117,4 +117,4 @@ def test_the_gpu_is_the_one_that_a_run_would_get(look: Look) -> None:
     assert found["gpu"].found.startswith("Twin, number 1 of 2 counted from 0")
     found = look(WHOLE, visible="7")
     assert list(found) == ["gpu"]
-    assert "CUDA_VISIBLE_DEVICES=7 is none of 1 here" in found["gpu"].found
+    assert "CUDA_VISIBLE_DEVICES=7: this machine has 1 GPUs" in found["gpu"].found

@@ -42,6 +42,17 @@ def _conv(make: Operands, batch: int, inputs: int, outputs: int, size: int, kern
     return lambda: _back(F.conv2d(images, weight, stride=stride, padding=kernel // 2))
 
 
+def _grouped(make: Operands, batch: int, channels: int, size: int, kernel: int, groups: int) -> Program:
+    images, weight = make.of(batch, channels, size, size), make.of(channels, channels // groups, kernel, kernel)
+    return lambda: _back(F.conv2d(images, weight, padding=kernel // 2, groups=groups))
+
+
+def _transposed_conv(make: Operands, batch: int, inputs: int, outputs: int, size: int) -> Program:
+    """To twice the size, by kernels of four by four."""
+    images, weight = make.of(batch, inputs, size, size), make.of(inputs, outputs, 4, 4)
+    return lambda: _back(F.conv_transpose2d(images, weight, stride=2, padding=1))
+
+
 def _depthwise(make: Operands, batch: int, channels: int, size: int, kernel: int, stride: int) -> Program:
     images, weight = make.of(batch, channels, size, size), make.of(channels, 1, kernel, kernel)
     return lambda: _back(F.conv2d(images, weight, stride=stride, padding=kernel // 2, groups=channels))
@@ -276,6 +287,30 @@ SUITE = (
         ),
     ),
     Series(
+        "3x3 in groups",
+        "conv",
+        _grouped,
+        (
+            (4, 32, 8, 3, 4),
+            (8, 64, 16, 3, 8),
+            (16, 128, 16, 3, 8),
+            (32, 256, 16, 3, 32),
+            (64, 256, 28, 3, 32),
+        ),
+    ),
+    Series(
+        "4x4 transposed",
+        "conv",
+        _transposed_conv,
+        (
+            (4, 32, 16, 4),
+            (8, 64, 32, 8),
+            (32, 64, 32, 8),
+            (32, 128, 64, 16),
+            (64, 256, 128, 28),
+        ),
+    ),
+    Series(
         "3x3",
         "depthwise_conv",
         _depthwise,
@@ -300,6 +335,30 @@ SUITE = (
             (16, 96, 32, 3, 2),
             (64, 192, 32, 3, 2),
             (128, 192, 56, 3, 2),
+        ),
+    ),
+    Series(
+        "5x5",
+        "depthwise_conv",
+        _depthwise,
+        (
+            (4, 16, 8, 5, 1),
+            (8, 48, 8, 5, 1),
+            (16, 96, 16, 5, 1),
+            (64, 192, 28, 5, 1),
+            (128, 384, 56, 5, 1),
+        ),
+    ),
+    Series(
+        "7x7",
+        "depthwise_conv",
+        _depthwise,
+        (
+            (4, 16, 8, 7, 1),
+            (8, 48, 8, 7, 1),
+            (16, 96, 14, 7, 1),
+            (64, 192, 28, 7, 1),
+            (128, 384, 56, 7, 1),
         ),
     ),
     Series(

@@ -77,7 +77,11 @@ class Classifier:
 
 
 def operators_of(step: Step, device: torch.device) -> tuple[OperatorFlops, ...]:
-    """What one step does, as a record of it would say. A compiled step is counted as the eager one it stands for."""
+    """What one step does, as a record of it would say. A compiled step is counted as the eager one it stands for.
+
+    It is the second one: the first takes time for what happens once.
+    """
+    step()
     counter = OperatorCounter(device)
     with counting(counter), counter:
         step()
