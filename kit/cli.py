@@ -83,6 +83,7 @@ def run(
 def _run_one(configuration: "Configuration") -> bool:
     from kit.referee.run import run as referee
     from kit.report.live import Display
+    from kit.report.reference import reference_of
     from kit.report.wandb_logger import WandbLogger
 
     plan = configuration.plan()
@@ -92,11 +93,14 @@ def _run_one(configuration: "Configuration") -> bool:
     if logger.type == "wandb":
         config = configuration.model_dump(mode="json", exclude={"logger", "data_dir", "results_dir"})
         observers.append(WandbLogger(logger.project, logger.mode, configuration.results_dir, config))
+    of_reference = reference_of(configuration.reference, configuration.device.profile)
     try:
         record, _ = referee(plan, prepared, observers)
     finally:
         for observer in observers:
             observer.close()
+    if record.outcome == "reached":
+        Console().print(f"on reference {of_reference(record)}", highlight=False, soft_wrap=True)
     return record.outcome in ("reached", "partial")
 
 
@@ -166,6 +170,36 @@ def count(
         display.on_event(Completed(record=completed, path=path))
     finally:
         display.close()
+
+
+@app.command()
+def reference(
+    record: Annotated[Path, typer.Argument(help="A record.json, or the run's folder.")],
+    on: Annotated[
+        str, typer.Option(help="The reference device: h200, h100, a100, or its profile (kit calibrate), .json.")
+    ] = "h200",
+    profile: Annotated[Path | None, typer.Option(help="The profile of the device that the run was on.")] = None,
+    rerun: Annotated[
+        Path | None, typer.Option(help="The run made again on the reference device; max_steps= will do.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What a run would have taken on the reference device, and how far that can be trusted."""
+    from kit.analysis.reference import load_reference, opened, reference_time
+    from kit.hardware.profile import read_profile
+    from kit.report.reference import print_reference
+    from kit.results.store import read_record
+
+    time = reference_time(
+        read_record(record),
+        opened(load_reference(on)),
+        own=None if profile is None else read_profile(profile),
+        rerun=None if rerun is None else read_record(rerun),
+    )
+    if json:
+        print(time.model_dump_json(indent=2))
+    else:
+        print_reference(time, Console())
 
 
 @app.command()

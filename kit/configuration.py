@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError
 
+from kit.analysis.reference import Reference
 from kit.catalog import shipped
 from kit.errors import KitError
 from kit.hardware.machine import choose_device
@@ -44,6 +45,8 @@ class DeviceChoice(Model):
     """`device=`."""
 
     type: Literal["auto", "cpu", "cuda"]
+    profile: Path | None = None
+    """What `kit calibrate` measured of it."""
     usd_per_hour: float | None = Field(default=None, ge=0, strict=True)
     price_source: str | None = None
     price_date: str | None = Field(default=None, coerce_numbers_to_str=True)
@@ -54,7 +57,9 @@ class DeviceChoice(Model):
         Raises:
             KitError: It is given in part, or its source or date is none.
         """
-        given = {name: value for name, value in self.model_dump(exclude={"type"}).items() if value is not None}
+        given = {
+            name: value for name, value in self.model_dump(exclude={"type", "profile"}).items() if value is not None
+        }
         if not given:
             return None
         wanted = [name for name in ("usd_per_hour", "price_source", "price_date") if name not in given]
@@ -91,6 +96,7 @@ class Configuration(Model):
     submission: SubmissionChoice
     config: dict[str, Any]
     device: DeviceChoice
+    reference: Reference
     logger: LoggerChoice
     seed: int = Field(ge=0, lt=2**32)
     loader: Literal["dali", "torch"]
@@ -316,7 +322,7 @@ def _in_one_line(error: Exception) -> str:
 
 
 def _no_such_key(key: str) -> str:
-    known = ["track", "submission", "device", "logger", *Configuration.model_fields]
+    known = ["track", "submission", "device", "reference", "logger", *Configuration.model_fields]
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else "; kit run --cfg job shows what there is"
     return f"there is nothing called '{key}' to set{hint}"

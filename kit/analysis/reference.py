@@ -1,21 +1,25 @@
 """Reference times: what a run would have taken on the reference device, in three tiers that are never mixed.
 
-`measured`: the run was made on the reference device, or again there, whole or in part. `predicted`: from calibrations of
-both devices, with the interval of their leave-one-out errors. `spec`: by data sheets alone, indicative and never ranked.
+`measured`: the run was made on the reference device, or again there, whole or in part. `predicted`: from calibrations
+of both devices, with the interval of their leave-one-out errors. `spec`: by data sheets alone: indicative, unranked.
 """
 
-from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+
+import yaml
+from pydantic import model_validator
 
 from kit.analysis.rerun import require_same_program, time_ratio
+from kit.catalog import shipped
 from kit.errors import KitError
-from kit.hardware.prediction import Check, predict
-from kit.hardware.profile import Profile
+from kit.hardware.prediction import Check, main_dtype, predict
+from kit.hardware.profile import Profile, read_profile
 from kit.hardware.roof import nominal_dtype
 from kit.hardware.specs import GpuSpec, relative_speed, spec_named
 from kit.results.record import Record
-from kit.track import Model, Name
+from kit.track import Model
 
 SPEC_FACTOR = 1.4
 """Interval of tier `spec`: 90 % of 80 published step times lay within 34 % (7 NVIDIA GPUs, fp32 transformers)."""
@@ -24,13 +28,28 @@ Tier = Literal["measured", "predicted", "spec"]
 
 
 class Reference(Model):
-    """The device that times are given for: an option of the configuration group `reference`."""
+    """The device that times are given for: an option of the configuration group `reference`, or a profile."""
 
-    name: Name
-    spec: str
+    name: str
+    spec: str | None = None
     """Its name in the table of specifications."""
     profile: Path | None = None
     """Its measured profile."""
+
+    @model_validator(mode="after")
+    def _is_some_device(self) -> Self:
+        if self.spec is None and self.profile is None:
+            raise ValueError("a reference needs a spec, a profile or both")
+        return self
+
+
+@dataclass(frozen=True)
+class ReferenceDevice:
+    """What there is to know of a reference."""
+
+    name: str
+    spec: GpuSpec | None
+    profile: Profile | None
 
 
 class ReferenceTime(Model):
@@ -52,16 +71,74 @@ class ReferenceTime(Model):
         return self.tier != "spec"
 
 
-def spec_of(reference: Reference) -> GpuSpec:
-    """The reference's row in the table of specifications.
+def opened(reference: Reference) -> ReferenceDevice:
+    """Look up a reference's specifications and read its profile.
+
+    Raises:
+        KitError: The table does not know it, or the profile cannot be read.
+    """
+    spec = None if reference.spec is None else spec_named(reference.spec)
+    if spec is None and reference.spec is not None:
+        raise KitError(f"reference.spec: no device '{reference.spec}' in the table of specifications")
+    return ReferenceDevice(
+        name=reference.name,
+        spec=spec,
+        profile=None if reference.profile is None else read_profile(reference.profile),
+    )
+
+
+def load_reference(option: str) -> Reference:
+    """A reference by its name, or a device profile of the user's own.
 
     Raises:
         KitError: There is none.
     """
-    spec = spec_named(reference.spec)
-    if spec is None:
-        raise KitError(f"reference.spec: no device '{reference.spec}' in the table of specifications")
-    return spec
+    if option.endswith(".json"):
+        return Reference(name=Path(option).stem, profile=Path(option))
+    folder = shipped("conf") / "reference"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if option not in known:
+        raise KitError(f"there is no reference '{option}'; known: {', '.join(known)}, or a device profile (.json)")
+    return Reference.model_validate(yaml.safe_load((folder / f"{option}.yaml").read_text(encoding="utf-8")))
+
+
+def reference_time(
+    record: Record, reference: ReferenceDevice, *, own: Profile | None = None, rerun: Record | None = None
+) -> ReferenceTime:
+    """The time of a run on a reference device, in the best tier that what is given allows.
+
+    Args:
+        record: The run.
+        reference: The device.
+        own: Profile of the device that the run was on.
+        rerun: The run made again on the reference device, whole or in part.
+
+    Raises:
+        KitError: The run did not reach its target, or what is given does not fit it or the reference.
+    """
+    if rerun is not None:
+        if not _is_on(rerun, reference):
+            raise KitError(f"{rerun.id} ran on {rerun.device.name}, not on the reference {reference.name}")
+        return measured_time(record, rerun)
+    if _is_on(record, reference):
+        return ReferenceTime(
+            device=record.device.name,
+            tier="measured",
+            time_s=_to_target_s(record),
+            low_s=None,
+            high_s=None,
+            basis="a run on the reference device itself",
+        )
+    if own is not None:
+        if reference.profile is None:
+            raise KitError(
+                f"reference {reference.name} has no measured profile to predict from: give one (kit calibrate there), "
+                "or leave the run's own profile out for a time by specifications"
+            )
+        return predicted_time(record, own, reference.profile)
+    if reference.spec is None:
+        raise KitError(f"a prediction on {reference.name} needs the profile of {record.device.name} too: kit calibrate")
+    return spec_time(record, reference.spec)
 
 
 def measured_time(record: Record, rerun: Record) -> ReferenceTime:
@@ -109,7 +186,7 @@ def predicted_time(record: Record, own: Profile, reference: Profile) -> Referenc
             raise KitError(
                 f"profile {own.id} is not of the device of {record.id}: {what} {of_profile} instead of {of_record}"
             )
-    prediction = predict(record.flops.operators, own, reference)
+    prediction = predict(record.flops.operators, own, reference, elapsed_s=record.time.total_s)
     if prediction.refused_because is not None:
         raise KitError(f"from {own.device.name} to {reference.device.name}: {prediction.refused_because}")
     return ReferenceTime(
@@ -136,11 +213,7 @@ def spec_time(record: Record, spec: GpuSpec) -> ReferenceTime:
             f"{record.device.name} is not in the table of specifications: "
             "calibrate both devices (kit calibrate) and give both profiles"
         )
-    if own == spec:
-        return ReferenceTime(
-            device=spec.name, tier="measured", time_s=time_s, low_s=None, high_s=None, basis="run on such a device"
-        )
-    dtype = main_dtype(record) or nominal_dtype(own)
+    dtype = main_dtype(record.flops.operators) if record.flops.operators else nominal_dtype(own)
     ratio = relative_speed(own, dtype) / relative_speed(spec, dtype)
     return ReferenceTime(
         device=spec.name,
@@ -152,12 +225,13 @@ def spec_time(record: Record, spec: GpuSpec) -> ReferenceTime:
     )
 
 
-def main_dtype(record: Record) -> str | None:
-    """The dtype of most of a run's operations; None where none are counted."""
-    flops: defaultdict[str, float] = defaultdict(float)
-    for row in record.flops.operators:
-        flops[row.dtype] += row.calls * row.flops_per_call
-    return max(flops, key=lambda dtype: flops[dtype], default=None)
+def _is_on(record: Record, reference: ReferenceDevice) -> bool:
+    """Whether a run was on the reference device, or on one of its model."""
+    if reference.spec is not None and spec_named(record.device.name) == reference.spec:
+        return True
+    return reference.profile is not None and all(
+        getattr(reference.profile.device, what) == getattr(record.device, what) for what in ("type", "name", "threads")
+    )
 
 
 def _to_target_s(record: Record) -> float:

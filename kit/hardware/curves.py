@@ -52,7 +52,9 @@ class _Fit:
 
     @cached_property
     def _points(self) -> tuple[Floats, Floats]:
-        sizes = np.array([_logs(self._curve, point.flops_per_call, point.bytes_per_call) for point in self._curve.points])
+        sizes = np.array(
+            [_logs(self._curve, point.flops_per_call, point.bytes_per_call) for point in self._curve.points]
+        )
         return sizes, np.log([point.seconds for point in self._curve.points])
 
     def seconds(self, flops: float, size_bytes: float) -> float:

@@ -14,16 +14,16 @@ Where reference workloads are predicted badly, nothing is predicted.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, hypot, log, sqrt
+from math import exp, floor, hypot, log, log10, sqrt
 from statistics import median
 
 import numpy as np
 
 from kit.errors import KitError
 from kit.hardware.curves import Kernels
-from kit.hardware.profile import Profile, WorkloadTime, workload_label
+from kit.hardware.profile import Profile, WorkloadTime
 from kit.results.record import OperatorFlops
 from kit.track import Model
 
@@ -31,10 +31,11 @@ MAX_MEDIAN_ERROR = 0.15
 MAX_P90_ERROR = 0.40
 """Of the reference workloads, each predicted from the others: above these a pair of devices is refused."""
 SD_ALL, SD_CLASS, SD_SIZE = 0.05, 0.2, 0.1
-"""Standard deviations, in logs, of what curves are off by: all alike, one class in one direction and dtype, one class at
-one order of magnitude of its calls' time."""
+"""Standard deviations, in logs, of what curves are off by: all alike, one class in one direction, such a class in one
+dtype at one order of magnitude of its calls' time."""
 SD_REST = 0.05
 """And of what they cannot explain."""
+MIN_REFERENCES = 5
 
 Shares = Mapping[tuple[object, ...], float]
 """Of a workload's time, by what its error is shared with."""
@@ -75,3 +76,156 @@ class Prediction(Model):
                 "allowed; re-run on the reference device instead"
             )
         return None
+
+
+def predict(
+    operators: Sequence[OperatorFlops],
+    a: Profile,
+    b: Profile,
+    *,
+    elapsed_s: float | None = None,
+    operators_b: Sequence[OperatorFlops] | None = None,
+) -> Prediction:
+    """Predict what a workload that ran on device `a` takes on device `b`.
+
+    Args:
+        operators: Of the workload, as counted on `a`.
+        a: Profile of the device that it ran on.
+        b: Profile of the other device.
+        elapsed_s: What it took on `a`: what its operators do not account for is time between them.
+        operators_b: Its operators on `b` where they are others: in another dtype, say, or with another library.
+
+    Raises:
+        KitError: A profile has no curve for an operator, or the two have too few reference workloads in common.
+    """
+    kernels = Kernels(a), Kernels(b)
+    references = list(_references(a, b, main_dtype(operators), main_dtype(operators_b or operators)))
+    if len(references) < MIN_REFERENCES:
+        raise KitError(
+            f"profiles {a.id} and {b.id} have {len(references)} reference workloads in common in "
+            f"{main_dtype(operators)}, {MIN_REFERENCES} are needed: calibrate both with one version of the kit"
+        )
+    cases = [_case(on_a.operators, on_b.operators, on_a.step_s, kernels) for on_a, on_b in references]
+    true = [log(on_b.step_s / on_a.step_s) for on_a, on_b in references]
+    errors = [measured - case.log_ratio for measured, case in zip(true, cases, strict=True)]
+    left_out = [
+        _estimate(case, cases[:index] + cases[index + 1 :], errors[:index] + errors[index + 1 :])
+        for index, case in enumerate(cases)
+    ]
+    checks = tuple(
+        Check(workload=on_a.name, ratio=exp(measured), predicted=exp(estimate.log_ratio))
+        for (on_a, _), measured, estimate in zip(references, true, left_out, strict=True)
+    )
+    scaled = [
+        abs(measured - estimate.log_ratio) / estimate.sd for measured, estimate in zip(true, left_out, strict=True)
+    ]
+    estimate = _estimate(_case(operators, operators_b or operators, elapsed_s, kernels), cases, errors)
+    repeat = hypot(*(median(workload.spread for workload in profile.workloads) for profile in (a, b)))
+    half_width = hypot(max(scaled) * estimate.sd, repeat)
+    relative = sorted(check.error for check in checks)
+    return Prediction(
+        ratio=exp(estimate.log_ratio),
+        low=exp(estimate.log_ratio - half_width),
+        high=exp(estimate.log_ratio + half_width),
+        checks=checks,
+        median_error=float(np.quantile(relative, 0.5)),
+        p90_error=float(np.quantile(relative, 0.9)),
+    )
+
+
+def main_dtype(operators: Sequence[OperatorFlops]) -> str:
+    """The dtype of most of the operations; float32 where there are none."""
+    flops: defaultdict[str, float] = defaultdict(float)
+    for row in operators:
+        flops[row.dtype] += row.calls * row.flops_per_call
+    return max(flops, key=lambda dtype: flops[dtype], default="float32")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A workload on both devices: step 1, and what its error is shared with."""
+
+    log_ratio: float
+    shares: Shares
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    log_ratio: float
+    sd: float
+
+
+def _references(a: Profile, b: Profile, dtype_a: str, dtype_b: str) -> Iterator[tuple[WorkloadTime, WorkloadTime]]:
+    """The eager reference workloads of both devices, each in the dtype that the workload has there."""
+    on_b = {workload.name: workload for workload in b.workloads if workload.dtype == dtype_b and not workload.compiled}
+    for workload in a.workloads:
+        if workload.dtype == dtype_a and not workload.compiled and workload.name in on_b:
+            yield workload, on_b[workload.name]
+
+
+def _case(
+    operators_a: Sequence[OperatorFlops],
+    operators_b: Sequence[OperatorFlops],
+    elapsed_s: float | None,
+    kernels: tuple[Kernels, Kernels],
+) -> _Case:
+    on_a, on_b = _seconds(operators_a, kernels[0]), _seconds(operators_b, kernels[1])
+    total_a, total_b = sum(on_a.values()), sum(on_b.values())
+    by_curves = log(total_b / total_a)
+    by_shares = log(_scaled(operators_a, on_a, on_b, elapsed_s))
+    shares: defaultdict[tuple[object, ...], float] = defaultdict(float)
+    for seconds, total in ((on_a, total_a), (on_b, total_b)):
+        for key, value in seconds.items():
+            shares[key] += value / total / 2
+    return _Case((by_curves + by_shares) / 2, shares)
+
+
+def _seconds(operators: Sequence[OperatorFlops], kernels: Kernels) -> dict[tuple[object, ...], float]:
+    """By class, dtype, direction and order of magnitude of a call."""
+    seconds: defaultdict[tuple[object, ...], float] = defaultdict(float)
+    for row in operators:
+        call_s = kernels.seconds(row)
+        seconds[row.operator_class, row.backward, row.dtype, floor(log10(call_s))] += row.calls * call_s
+    return seconds
+
+
+def _scaled(operators: Sequence[OperatorFlops], on_a: Shares, on_b: Shares, elapsed_s: float | None) -> float:
+    """Ratio of times with each class's share as it was measured on the first device, where it was."""
+    busy: defaultdict[object, float] = defaultdict(float)
+    for row in operators:
+        if row.busy_s is None:
+            return sum(on_b.values()) / sum(on_a.values())
+        busy[row.operator_class, row.backward] += row.busy_s
+    curves_a, curves_b = _by_class(on_a), _by_class(on_b)
+    total = max(sum(busy.values()), elapsed_s or 0.0)
+    ratio = 1 - sum(busy.values()) / total
+    per_curve = sum(busy.values()) / total / sum(curves_a.values())
+    for kind, seconds in curves_b.items():
+        if kind in curves_a:
+            ratio += busy[kind] / total * seconds / curves_a[kind]
+        else:
+            ratio += seconds * per_curve
+    return ratio
+
+
+def _by_class(seconds: Shares) -> dict[object, float]:
+    found: defaultdict[object, float] = defaultdict(float)
+    for (operator_class, backward, *_), value in seconds.items():
+        found[operator_class, backward] += value
+    return found
+
+
+def _estimate(case: _Case, cases: Sequence[_Case], errors: Sequence[float]) -> _Estimate:
+    """Step 1 corrected by the errors of other cases: the mean and deviation of a Gaussian process."""
+    between = np.array([[_covariance(one.shares, other.shares) for other in cases] for one in cases])
+    to_case = np.array([_covariance(case.shares, other.shares) for other in cases])
+    weights = np.linalg.solve(between + SD_REST**2 * np.eye(len(cases)), to_case)
+    variance = _covariance(case.shares, case.shares) + SD_REST**2 - float(weights @ to_case)
+    return _Estimate(case.log_ratio + float(weights @ np.array(errors)), sqrt(variance))
+
+
+def _covariance(one: Shares, other: Shares) -> float:
+    sizes = sum(share * other[key] for key, share in one.items() if key in other)
+    one_class, other_class = _by_class(one), _by_class(other)
+    classes = sum(share * other_class[key] for key, share in one_class.items() if key in other_class)
+    return SD_ALL**2 + SD_CLASS**2 * classes + SD_SIZE**2 * sizes

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -82,6 +82,7 @@ def measure(
     suite: Sequence[Series],
     workloads: Sequence[Workload],
     *,
+    compiled: Collection[str] = COMPILED,
     watch: Watch,
     budget_s: float,
     tell: Callable[[float], None] = lambda _: None,
@@ -92,7 +93,8 @@ def measure(
         device: Where.
         settings: Ways of running there.
         suite: Kernels to time.
-        workloads: To be timed eagerly; those of `COMPILED` compiled too while there is time.
+        workloads: To be timed eagerly.
+        compiled: Names of those to be timed compiled too, while there is time.
         watch: Sees what others do.
         budget_s: Seconds for all of it. Only a first look at everything may take longer.
         tell: Is told the seconds that are gone.
@@ -101,7 +103,7 @@ def measure(
     points = list(_alternating(device, settings, suite))
     kernel_tasks = [Task(kernel.series, kernel.isolated.call, setting.applied) for setting, kernel in points]
     compiler_s = min(COMPILER_SHARE * budget_s, PREPARED_SHARE * budget_s - (perf_counter() - begun_s))
-    prepared, left_out = _prepare(device, settings, workloads, compiler_s=compiler_s)
+    prepared, left_out = _prepare(device, settings, workloads, compiled, compiler_s=compiler_s)
     stopwatch = Stopwatch(timing_s=TIMING_S[device.type], synchronise=partial(synchronise, device))
     engine = Engine(
         stopwatch,
@@ -165,7 +167,12 @@ def _doubtful(engine: Engine, points: Sequence[tuple[Setting, Kernel]], tasks: S
 
 
 def _prepare(
-    device: torch.device, settings: Sequence[Setting], workloads: Sequence[Workload], *, compiler_s: float
+    device: torch.device,
+    settings: Sequence[Setting],
+    workloads: Sequence[Workload],
+    to_compile: Collection[str],
+    *,
+    compiler_s: float,
 ) -> tuple[list[_Prepared], list[LeftOut]]:
     """Make the steps and run each once, so that what happens once has happened."""
     prepared, left_out = [], []
@@ -177,7 +184,7 @@ def _prepare(
                 operators = operators_of(step, device)
                 task = Task(workload.name, step, setting.applied)
                 prepared.append(_Prepared(setting, workload, False, operators, task))
-                if workload.name not in COMPILED:
+                if workload.name not in to_compile:
                     continue
                 compiled, because = compiler.make(workload, setting)
                 if compiled is None:
