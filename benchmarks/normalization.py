@@ -45,8 +45,8 @@ class Step(Model):
 
     name: str
     step_s: float
-    halves_s: tuple[float, float]
-    """By the even and by the odd rounds: what the same step on the same device differs by."""
+    slots_s: tuple[float, ...]
+    """Round by round."""
     operators: tuple[OperatorFlops, ...]
 
 
@@ -115,17 +115,13 @@ def measured(device: torch.device, machines: Sequence[Sequence[Setting]], minute
                     Step(
                         name=item.name,
                         step_s=item.timings.seconds,
-                        halves_s=(_low(item.timings.slots[::2]), _low(item.timings.slots[1::2])),
+                        slots_s=tuple(item.timings.slots),
                         operators=item.operators,
                     )
                     for item in measurement.workloads
                     if item.setting == setting and item.name in held_out
                 ),
             )
-
-
-def _low(slots: Sequence[float]) -> float:
-    return quantile(slots, LOW) if slots else math.nan
 
 
 def _name(device: torch.device, setting: Setting) -> str:
@@ -287,7 +283,12 @@ def report(study: Study, found: Sequence[Trial]) -> str:
     accepted = [trial for trial in found if trial.prediction.refused_because is None]
     pairs = len({(trial.a.name, trial.b.name) for trial in found})
     refused = pairs - len({(trial.a.name, trial.b.name) for trial in accepted})
-    repeats = [abs(math.log(step.halves_s[0] / step.halves_s[1])) for device in study.devices for step in device.steps]
+    repeats = [
+        abs(math.log(quantile(step.slots_s[::2], LOW) / quantile(step.slots_s[1::2], LOW)))
+        for device in study.devices
+        for step in device.steps
+        if len(step.slots_s) > 1
+    ]
     lines = [
         f"{len(found)} predictions: {len(HELD_OUT)} held-out steps over {pairs} ordered pairs of {len(study.devices)} "
         f"devices; {refused} pairs refused by their leave-one-out errors.",

@@ -135,14 +135,19 @@ def compare(
     b: Annotated[str, typer.Argument(help="The same: the side that is asked to be faster.")],
     json: Annotated[bool, typer.Option("--json", help="All numbers, for programs.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Also draw the factors: a .png, .svg or .pdf.")] = None,
+    profile: Annotated[
+        list[Path] | None, typer.Option(help="A side's device, measured (kit calibrate); give one for each.")
+    ] = None,
 ) -> None:
     """Split the speed-up from A to B into factors that multiply to it: algorithm, scale, hardware and so on."""
     from kit.analysis.decomposition import decompose
-    from kit.analysis.sides import side_named
+    from kit.analysis.sides import sides_named
+    from kit.hardware.profile import read_profile
     from kit.report.compare import print_comparison
     from kit.report.waterfall import plot_waterfall
 
-    comparison = decompose(side_named(a), side_named(b))
+    profiles = [read_profile(path) for path in profile or ()]
+    comparison = decompose(*sides_named(a, b, profiles))
     if plot is not None:
         plot_waterfall(comparison, plot)
     if json:

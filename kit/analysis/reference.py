@@ -180,12 +180,11 @@ def predicted_time(record: Record, own: Profile, reference: Profile) -> Referenc
     time_s = _to_target_s(record)
     if record.flops.not_rated_because is not None:
         raise KitError(f"{record.id}: a prediction needs its operations: {record.flops.not_rated_because}")
-    for what in ("type", "name", "uuid_hash", "threads"):
-        of_profile, of_record = getattr(own.device, what), getattr(record.device, what)
-        if of_profile != of_record:
-            raise KitError(
-                f"profile {own.id} is not of the device of {record.id}: {what} {of_profile} instead of {of_record}"
-            )
+    if not own.is_of(record.device):
+        raise KitError(
+            f"profile {own.id} is of {own.device.name} with {own.device.threads} threads, "
+            f"not of the device of {record.id}: {record.device.name} with {record.device.threads}"
+        )
     prediction = predict(record.flops.operators, own, reference, elapsed_s=record.time.total_s)
     if prediction.refused_because is not None:
         raise KitError(f"from {own.device.name} to {reference.device.name}: {prediction.refused_because}")
@@ -229,9 +228,7 @@ def _is_on(record: Record, reference: ReferenceDevice) -> bool:
     """Whether a run was on the reference device, or on one of its model."""
     if reference.spec is not None and spec_named(record.device.name) == reference.spec:
         return True
-    return reference.profile is not None and all(
-        getattr(reference.profile.device, what) == getattr(record.device, what) for what in ("type", "name", "threads")
-    )
+    return reference.profile is not None and reference.profile.is_of(record.device)
 
 
 def _to_target_s(record: Record) -> float:

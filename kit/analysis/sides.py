@@ -7,6 +7,8 @@ from pathlib import Path
 
 from kit.analysis.side import Capability, Goal, Side
 from kit.errors import KitError
+from kit.hardware.profile import Profile
+from kit.hardware.roof import ProfileRoof
 from kit.hardware.specs import spec_named
 from kit.hardware.text import parse_hardware
 from kit.results.published import (
@@ -27,8 +29,12 @@ PROCESSORS = re.compile(r"\bv?(cpus?|cores?)\b", re.IGNORECASE)
 NODES = re.compile(r"(?P<count>[1-9]\d*) nodes? (with )?(?P<machine>.*)", re.IGNORECASE)
 
 
-def side_named(text: str) -> Side:
+def side_named(text: str, profiles: Sequence[Profile] = ()) -> Side:
     """The side that a person means: a record file, a run's folder, a folder of runs of one entry, or a published id.
+
+    Args:
+        text: What it is called.
+        profiles: Measured profiles; one of the side's device is used.
 
     Raises:
         KitError: There is nothing of that name, or it has no time to its target.
@@ -42,14 +48,32 @@ def side_named(text: str) -> Side:
             f"or a published entry as {DAWNBENCH_PREFIX}CIFAR10/diux_cifar_p3"
         )
     if record_path(path).is_file():
-        return side_of_records([read_record(path)], text)
+        return side_of_records([read_record(path)], text, profiles)
     found = sorted(path.glob(f"*/{RECORD_FILE}"))
     if not found:
         raise KitError(f"{text}: there is no {RECORD_FILE} here, nor in the folders below it")
-    return side_of_records([read_record(file) for file in found], text)
+    return side_of_records([read_record(file) for file in found], text, profiles)
 
 
-def side_of_records(records: Sequence[Record], name: str) -> Side:
+def sides_named(a: str, b: str, profiles: Sequence[Profile] = ()) -> tuple[Side, Side]:
+    """Both sides of a comparison.
+
+    Raises:
+        KitError: As `side_named`, or a profile is of neither side's device.
+    """
+    sides = side_named(a, profiles), side_named(b, profiles)
+    used = [side.capability.profile for side in sides]
+    for profile in profiles:
+        if not any(isinstance(roof, ProfileRoof) and roof.profile == profile for roof in used):
+            devices = " and ".join(dict.fromkeys(side.capability.name for side in sides))
+            raise KitError(
+                f"profile {profile.id} is of {profile.device.name} with {profile.device.threads} threads; "
+                f"expected one of {devices}"
+            )
+    return sides
+
+
+def side_of_records(records: Sequence[Record], name: str, profiles: Sequence[Profile] = ()) -> Side:
     """The runs of one entry, or one run.
 
     Raises:
@@ -81,7 +105,7 @@ def side_of_records(records: Sequence[Record], name: str) -> Side:
             track.rehearsal,
         ),
         times_s=times_s,
-        capability=_capability(first.device),
+        capability=_capability(first.device, profiles),
         devices=first.device.count,
         flops=flops,
         flops_method="counted",
@@ -160,11 +184,12 @@ def _shown(record: Record, what: str) -> str:
     }[what]
 
 
-def _capability(device: Device) -> Capability:
+def _capability(device: Device, profiles: Sequence[Profile] = ()) -> Capability:
+    roof = next((ProfileRoof(profile) for profile in profiles if profile.is_of(device)), None)
     if device.type == "cpu":
-        return Capability(f"{device.name}, {device.threads} threads")
+        return Capability(f"{device.name}, {device.threads} threads", profile=roof)
     spec = spec_named(device.name)
-    return Capability(device.name if spec is None else spec.name, spec)
+    return Capability(device.name if spec is None else spec.name, spec, profile=roof)
 
 
 def _flops(records: Sequence[Record]) -> tuple[tuple[float, ...] | None, str | None]:

@@ -170,6 +170,12 @@ class Profile(Model):
         """The dtypes that curves were measured in."""
         return tuple(dict.fromkeys(curve.dtype for curve in self.curves))
 
+    def is_of(self, device: Device) -> bool:
+        """Whether a record's device is this one, or on the same kind of processor as many threads."""
+        return all(
+            getattr(self.device, what) == getattr(device, what) for what in ("type", "name", "threads", "uuid_hash")
+        )
+
     def curve(self, operator_class: str, dtype: str, *, backward: bool = False) -> Curve:
         """The curve that serves a record's operator row.
 

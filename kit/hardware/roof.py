@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from typing import Literal, Protocol
 
 from kit.errors import KitError
+from kit.hardware.curves import Kernels
+from kit.hardware.profile import Profile
 from kit.hardware.specs import GpuSpec
 from kit.results.record import OperatorFlops
 
@@ -61,6 +63,35 @@ class SpecRoof:
             if peak_tflops is not None:
                 return peak_tflops * 1e12
         raise KitError(f"{self.name} has no rate in the table of specs, in {dtype} or any other dtype")
+
+
+class ProfileRoof:
+    """A device's measured curves: every call takes what such a call took by itself."""
+
+    method: Literal["measured"] = "measured"
+    log_error = 0.2
+    """Of sums over curves in the study of the normalization (docs/normalization.md), rounded up."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._kernels = Kernels(profile)
+
+    @property
+    def profile(self) -> Profile:
+        """What it rests on."""
+        return self._kernels.profile
+
+    @property
+    def name(self) -> str:
+        """The device's."""
+        return self.profile.device.name
+
+    def seconds(self, operators: Iterable[OperatorFlops]) -> float:
+        """The sum over all calls.
+
+        Raises:
+            KitError: There is no curve for one of them.
+        """
+        return math.fsum(row.calls * self._kernels.seconds(row) for row in operators)
 
 
 def nominal_dtype(spec: GpuSpec) -> str:
