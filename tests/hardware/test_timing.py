@@ -136,7 +136,7 @@ def test_a_slot_of_something_slow_stays_short() -> None:
     world = World()
     task = world.task("made", lambda: 1.0)
     Stopwatch(timing_s=0.001, now=world.now).time(task)
-    assert world.now_s < 4.5  # a first call, one to see how many are enough, one timing
+    assert world.now_s < 3.5  # a first call, one to see how many are enough, one timing
 
 
 def test_clean_slots_count_and_disturbed_ones_only_where_there_are_no_others() -> None:
@@ -147,7 +147,7 @@ def test_clean_slots_count_and_disturbed_ones_only_where_there_are_no_others() -
 def test_few_slots_claim_no_small_spread() -> None:
     assert Timings(clean=[1.0]).spread == 0.25
     assert Timings(clean=[1.0, 2.0]).spread == pytest.approx(1 / 1.25)
-    assert Timings(clean=[1.0, 1.0, 1.0]).spread == 0.02
+    assert Timings(clean=[1.0, 1.0, 1.0]).spread == 0.03
 
 
 @given(slots=st.lists(st.floats(min_value=1e-6, max_value=1), min_size=1, max_size=12))
