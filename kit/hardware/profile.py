@@ -1,7 +1,7 @@
 """The device profile: what one machine does per second, in the words of a record's operator rows. Pure data, no torch.
 
-Times are of single calls and single training steps. A spread is relative: a calibration that is repeated on the machine
-as it was lands within `seconds * (1 ± spread)` nine times out of ten.
+Times are of single calls and single training steps. A spread is relative: two calibrations of a machine that was left
+alone agree within the root of the sum of their squared spreads in about nine points of ten.
 """
 
 import json

@@ -29,7 +29,7 @@ BUDGET_S = 90.0
 MAX_DISTURBED = 0.2
 MAX_UNCLEAN = 0.05
 MAX_REFUSED = 0.05
-MAX_MEDIAN_SPREAD = 0.1
+MAX_MEDIAN_SPREAD = 0.15
 """Above these a profile is noisy: shares of stretches disturbed, of points never clean and of points refused; and the
 spread of the median point."""
 

@@ -14,7 +14,7 @@ from kit.hardware.calibration.settings import TORCH_DTYPES, Setting
 
 LONG_S = 0.003
 """A series ends with the first call that takes longer."""
-TRIES = 8
+TRIES = 5
 MAX_OPERANDS_BYTES = {"cpu": 96 << 20, "cuda": 1 << 30}
 POOL = 1 << 16
 

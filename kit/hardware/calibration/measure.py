@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from time import perf_counter
@@ -22,13 +22,17 @@ from kit.results.record import OperatorFlops
 
 TIMING_S = {"cpu": 0.0002, "cuda": 0.003}
 """Of one timing: far above the clock's resolution, and on a GPU above the cost of waiting for it."""
+STEP_SLOT_S = 0.06
+"""For a training step, of which some should fit."""
 COMPILER_SHARE = 0.25
 PATIENCE_SHARE = 0.15
 RESERVE_SHARE = 0.1
 """Of the budget: what compiling may take, what waiting for quiet may, and what is kept for a second look at points that
 make no sense."""
 PREPARED_SHARE = 0.4
-"""Nothing more is compiled when so much is gone."""
+"""When so much is gone, nothing more is compiled, and of series the smallest size is enough."""
+LEAST_SHARE = 0.3
+"""To measure in, whatever came before."""
 RECHECKS = 2
 """Second looks, of `RECHECK_ROUNDS` rounds each."""
 RECHECK_ROUNDS = 3
@@ -96,11 +100,11 @@ def measure(
         workloads: To be timed eagerly.
         compiled: Names of those to be timed compiled too, while there is time.
         watch: Sees what others do.
-        budget_s: Seconds for all of it. Only a first look at everything may take longer.
+        budget_s: Seconds for all of it. Where preparing takes long, so does the whole; what there was no time for is left out.
         tell: Is told the seconds that are gone.
     """
     begun_s = perf_counter()
-    points = list(_alternating(device, settings, suite))
+    points = list(_alternating(device, settings, suite, until_s=begun_s + PREPARED_SHARE * budget_s))
     kernel_tasks = [Task(kernel.series, kernel.isolated.call, setting.applied) for setting, kernel in points]
     compiler_s = min(COMPILER_SHARE * budget_s, PREPARED_SHARE * budget_s - (perf_counter() - begun_s))
     prepared, left_out = _prepare(device, settings, workloads, compiled, compiler_s=compiler_s)
@@ -108,20 +112,31 @@ def measure(
     engine = Engine(
         stopwatch,
         watch,
-        ends_s=begun_s + budget_s * (1 - RESERVE_SHARE),
         patience_s=PATIENCE_SHARE * budget_s,
         tell=lambda: tell(perf_counter() - begun_s),
     )
-    rounds = engine.measure([*kernel_tasks, *(item.task for item in prepared)])
-    refused = _second_look(engine, points, kernel_tasks)
+    # Whatever preparing took, some time is left to measure.
+    ends_s = max(begun_s + budget_s, perf_counter() + LEAST_SHARE * budget_s)
+    tasks = [*(item.task for item in prepared), *kernel_tasks]
+    rounds = engine.measure(tasks, ends_s=ends_s - RESERVE_SHARE * budget_s)
+    measured = [
+        (setting, kernel, task)
+        for (setting, kernel), task in zip(points, kernel_tasks, strict=True)
+        if engine.timings[task].slots
+    ]
+    refused = _second_look(engine, measured, ends_s)
+    late = sum(not engine.timings[task].slots for task in tasks)
+    if late:
+        left_out.append(LeftOut(what=f"{late} of {len(tasks)} points", because="there was no time for them"))
     return Measurement(
         kernels=tuple(
             MeasuredKernel(setting, kernel, engine.timings[task], refused.get(index))
-            for index, ((setting, kernel), task) in enumerate(zip(points, kernel_tasks, strict=True))
+            for index, (setting, kernel, task) in enumerate(measured)
         ),
         workloads=tuple(
             MeasuredWorkload(item.setting, item.workload.name, item.compiled, item.operators, engine.timings[item.task])
             for item in prepared
+            if engine.timings[item.task].slots
         ),
         left_out=tuple(left_out),
         rounds=rounds,
@@ -130,29 +145,33 @@ def measure(
 
 
 def _alternating(
-    device: torch.device, settings: Sequence[Setting], suite: Sequence[Series]
+    device: torch.device, settings: Sequence[Setting], suite: Sequence[Series], *, until_s: float
 ) -> Iterator[tuple[Setting, Kernel]]:
-    """The suite's points, each in all settings before the next."""
-    for series in suite:
+    """The suite's points, each in all settings before the next; of series that would be late, the smallest only."""
+    for whole in suite:
+        series = whole if perf_counter() < until_s else replace(whole, sizes=whole.sizes[:1])
         for row in zip_longest(*(list(kernels(device, setting, [series])) for setting in settings)):
             for setting, kernel in zip(settings, row, strict=True):
                 if kernel is not None:
                     yield setting, kernel
 
 
-def _second_look(engine: Engine, points: Sequence[tuple[Setting, Kernel]], tasks: Sequence[Task]) -> dict[int, str]:
+_Point = tuple[Setting, Kernel, Task]
+
+
+def _second_look(engine: Engine, points: Sequence[_Point], ends_s: float) -> dict[int, str]:
     """Measure again what makes no sense; what still makes none, by index with the reason."""
     for _ in range(RECHECKS):
-        doubtful = _doubtful(engine, points, tasks)
+        doubtful = _doubtful(engine, points)
         if not doubtful:
             return {}
-        engine.measure([tasks[index] for index in doubtful], rounds=RECHECK_ROUNDS)
-    return _doubtful(engine, points, tasks)
+        engine.measure([points[index][2] for index in doubtful], ends_s=ends_s, rounds=RECHECK_ROUNDS)
+    return _doubtful(engine, points)
 
 
-def _doubtful(engine: Engine, points: Sequence[tuple[Setting, Kernel]], tasks: Sequence[Task]) -> dict[int, str]:
+def _doubtful(engine: Engine, points: Sequence[_Point]) -> dict[int, str]:
     candidates = []
-    for (setting, kernel), task in zip(points, tasks, strict=True):
+    for setting, kernel, task in points:
         timings, isolated = engine.timings[task], kernel.isolated
         candidates.append(
             Candidate(
@@ -182,7 +201,7 @@ def _prepare(
             with setting.applied():
                 step = workload.make(setting.dtype, device)
                 operators = operators_of(step, device)
-                task = Task(workload.name, step, setting.applied)
+                task = Task(workload.name, step, setting.applied, STEP_SLOT_S)
                 prepared.append(_Prepared(setting, workload, False, operators, task))
                 if workload.name not in to_compile:
                     continue
@@ -192,7 +211,9 @@ def _prepare(
                     left_out.append(LeftOut(what=label, because=because))
                     continue
             prepared.append(
-                _Prepared(setting, workload, True, operators, Task(workload.name, compiled, setting.applied))
+                _Prepared(
+                    setting, workload, True, operators, Task(workload.name, compiled, setting.applied, STEP_SLOT_S)
+                )
             )
     return prepared, left_out
 
