@@ -73,15 +73,18 @@ def profile_of(
     """The profile of some of the settings of a measurement: those that differ in their dtype alone.
 
     Raises:
-        KitError: The machine was so disturbed that no launch overhead is left.
+        KitError: The machine was so disturbed that nothing is left.
     """
     measured_at = datetime.now(UTC)
     kernels = [item for item in measurement.kernels if item.setting in settings]
     workloads = [item for item in measurement.workloads if item.setting in settings]
     believed = [item for item in kernels if item.refused_because is None]
+    if not believed:
+        raise KitError(
+            f"of {len(kernels)} timings none could be believed: others leave this machine too little time to be "
+            "calibrated; calibrate when it is left alone"
+        )
     launches = [item.timings.seconds for item in believed if item.kernel.series == "add: add"]
-    if not launches:
-        raise KitError("every timing of the simplest operator was refused: calibrate on a machine that is left alone")
     with settings[0].applied():
         found = found_settings()
     described = describe(device.type, found.threads if device.type == "cpu" else None)  # type: ignore[arg-type]
@@ -94,7 +97,7 @@ def profile_of(
         software=software(),
         settings=found,
         state=_state(device, measurement.uses),
-        launch_overhead_s=min(launches),
+        launch_overhead_s=min(launches or (item.timings.seconds for item in believed)),
         curves=_curves(believed),
         workloads=tuple(_workload_time(item) for item in workloads),
         left_out=measurement.left_out,

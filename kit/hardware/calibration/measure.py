@@ -100,7 +100,7 @@ def measure(
         workloads: To be timed eagerly.
         compiled: Names of those to be timed compiled too, while there is time.
         watch: Sees what others do.
-        budget_s: Seconds for all of it. Where preparing takes long, so does the whole; what there was no time for is left out.
+        budget_s: Seconds for all of it; longer only where preparing was. What there was no time for is left out.
         tell: Is told the seconds that are gone.
     """
     begun_s = perf_counter()
