@@ -126,6 +126,9 @@ def show(
 def count(
     record: Annotated[Path, typer.Argument(help="A record.json, or the run's folder.")],
     data_dir: DataDir = Path("data"),
+    fully_below_s: Annotated[
+        float, typer.Option(min=0, help="Of runs that took longer, steps that do the same are counted once.")
+    ] = 600,
 ) -> None:
     """Count the operations of a run whose record still lacks them, by replaying it."""
     from kit.referee.replay import count as replay
@@ -137,7 +140,7 @@ def count(
     prepared = _prepared(read_record(path).track.as_track(), data_dir)
     display = Display(Console())
     try:
-        completed = replay(path, prepared, display.on_event)
+        completed = replay(path, prepared, display.on_event, fully_below_s=fully_below_s)
         display.on_event(Completed(record=completed, path=path))
     finally:
         display.close()

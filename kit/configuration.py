@@ -71,6 +71,7 @@ class Configuration(Model):
     loader: Literal["dali", "torch"]
     isolation: Literal["process"]
     count_flops: bool
+    count_fully_below_s: float = Field(ge=0)
     data_dir: Path
     results_dir: Path
 
@@ -104,6 +105,7 @@ class Configuration(Model):
             device=choose_device(self.device.type),
             loader=self.loader,
             count_flops=self.count_flops,
+            count_fully_below_s=self.count_fully_below_s,
             results_dir=self.results_dir,
         )
 

@@ -70,6 +70,8 @@ class Job(Message):
     loader: Literal["dali", "torch"]
     counting: bool
     """A replay: count operations, compile nothing."""
+    sampling_seed: Count | None = None
+    """Count steps by what they are seen to do, with recounts drawn from this; None counts every step."""
 
 
 class Go(Message):
@@ -162,12 +164,25 @@ class DeclaredOperator(Message):
     flops: Operations
 
 
+class Sampling(Message):
+    """How many steps were counted where they were told apart by what they are seen to do."""
+
+    steps: Count
+    signatures: Count
+    counted: Count
+    recounted: Count
+    mismatches: Count
+    estimated: Count
+
+
 class Counted(Message):
     """The arithmetic of a replay."""
 
     operators: Annotated[list[OperatorCount], Field(max_length=3000)]
     uncounted: Annotated[list[UncountedOperator], Field(max_length=1000)]
     declared: Annotated[list[DeclaredOperator], Field(max_length=1000)] = []
+    sampling: Sampling | None = None
+    """None where every step was counted."""
 
 
 class Done(Message):

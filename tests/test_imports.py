@@ -26,6 +26,7 @@ MAY_BE_HEAVY = {
     "kit/trainer/flops.py": {"torch"},
     "kit/trainer/golden.py": {"torch"},
     "kit/trainer/rules.py": {"torch"},
+    "kit/trainer/sampling.py": {"torch"},
     "kit/data/loaders/array_dali.py": {"torch", "nvidia"},
     "kit/data/loaders/array_torch.py": {"torch"},
     "kit/data/loaders/dali.py": {"torch", "nvidia"},

@@ -63,6 +63,8 @@ class Plan:
     device: Literal["cpu", "cuda"]
     loader: Literal["dali", "torch"]
     count_flops: bool
+    count_fully_below_s: float
+    """Of longer runs only some steps are counted."""
     results_dir: Path
 
 
@@ -110,7 +112,7 @@ def run(plan: Plan, prepared: Prepared, observers: Sequence[Observer] = ()) -> t
         path = write_record(record, run_dir)
         tell(Ended(outcome=record.outcome, reason=record.reason, elapsed_s=record.time.total_s))
         if interrupted is None and plan.count_flops and record.steps is not None:
-            record = count(path, prepared, tell)
+            record = count(path, prepared, tell, fully_below_s=plan.count_fully_below_s)
         tell(Completed(record=record, path=path))
         if interrupted is not None:
             raise interrupted

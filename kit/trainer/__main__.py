@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import traceback
-from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from kit.trainer.run import InvalidPredictions, Run, seed_everything
 from kit.trainer.supervisor import die_with
 
 if TYPE_CHECKING:
-    from kit.trainer.flops import OperatorCounter
+    from kit.trainer.counting import Phases
 
 SUBMISSION_FILE = "submission.py"
 TEXT_LIMIT = 16 << 10
@@ -53,17 +52,19 @@ def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
 
     if not job.counting:
         return _race(job, channel, None)
-    from kit.trainer.counting import counting
+    from kit.trainer.counting import Phases, counting
     from kit.trainer.flops import OperatorCounter
     from kit.trainer.golden import check_counter
+    from kit.trainer.sampling import Sampler
 
     check_counter(torch.device(job.device))
     counter = OperatorCounter(torch.device(job.device))
-    with counting(counter):
-        return _race(job, channel, counter)
+    watch = Phases(counter) if job.sampling_seed is None else Sampler(counter, job.sampling_seed)
+    with counting(watch):
+        return _race(job, channel, watch)
 
 
-def _race(job: Job, channel: "Channel[ToTrainer]", counter: "OperatorCounter | None") -> Done:
+def _race(job: Job, channel: "Channel[ToTrainer]", watch: "Phases | None") -> Done:
     """Set up, wait for the clock, train."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -79,14 +80,16 @@ def _race(job: Job, channel: "Channel[ToTrainer]", counter: "OperatorCounter | N
     if received is None or not isinstance(received.message, Go) or received.descriptor is None:
         raise SystemExit("the referee ended the run")
     run.open_data(received.descriptor)
-    if counter is not None:
-        run.on_phase = counter.enter
-    with counter or nullcontext():
+    if watch is None:
         submission.train(run, state)
+    else:
+        run.watch = watch
+        with watch.active():
+            submission.train(run, state)
     return Done(
         steps=run.steps,
         device_peak_bytes=_device_peak_bytes(run.device),
-        counted=None if counter is None else counter.counted(),
+        counted=None if watch is None else watch.counted(),
     )
 
 

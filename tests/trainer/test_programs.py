@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 from torch.utils.flop_counter import register_flop_formula
 
 from kit.protocol import Counted
-from kit.trainer.counting import counting
+from kit.trainer.counting import Phases, counting
 from kit.trainer.flops import OperatorCounter
 
 BATCH, SIDE = 4, 8
@@ -36,7 +36,7 @@ def network() -> nn.Sequential:
 
 def count(work: Callable[[], Any]) -> Counted:
     counter = OperatorCounter()
-    with counting(counter), counter:
+    with counting(Phases(counter)), counter:
         work()
     return counter.counted()
 
@@ -452,3 +452,40 @@ def test_ordinary_broadcasting_is_not_listed() -> None:
     images = torch.randn(8, 16, 8, 8)
     counted = count(lambda: (images * torch.randn(16, 1, 1), images * 2, images * images, images * torch.tensor(3.0)))
     assert not counted.uncounted
+
+
+# ---- CUDA graphs, as far as they go without a GPU
+
+
+class Graph:
+    """Records like torch.cuda.CUDAGraph, and repeats nothing."""
+
+    def capture_begin(self) -> None:
+        pass
+
+    def capture_end(self) -> None:
+        pass
+
+    def replay(self) -> None:
+        pass
+
+
+def test_what_a_graph_captured_counts_at_each_replay_also_when_it_was_captured_in_setup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    counter, x = OperatorCounter(), torch.randn(4, 4)
+    with counting(Phases(counter)):
+        graph = Graph()
+        graph.capture_begin()
+        x @ x
+        graph.capture_end()
+        x @ x
+        with counter:
+            for _ in range(3):
+                graph.replay()
+            counter.enter("evaluation")
+            graph.replay()
+    counted = counter.counted()
+    assert total(counted, phase="training") == 3 * 2 * 64
+    assert total(counted, phase="evaluation") == 2 * 64
