@@ -146,6 +146,33 @@ def count(
         display.close()
 
 
+@app.command()
+def audit(
+    record: Annotated[Path, typer.Argument(help="A record.json, or the run's folder.")],
+    data_dir: DataDir = Path("data"),
+    windows: Annotated[int, typer.Option(min=1, max=100, help="How many stretches of the run to look at.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="The audit as it is stored.")] = False,
+) -> None:
+    """Check a count: replay the run under a profiler of all threads. Exit status 0: it agrees, 1: it does not."""
+    from kit.referee.audit import audit as replay
+    from kit.report.audit import print_audit
+    from kit.report.live import Display
+    from kit.results.store import read_record, record_path
+
+    path = record_path(record)
+    prepared = _prepared(read_record(path).track.as_track(), data_dir)
+    display = Display(Console(stderr=json))
+    try:
+        result, written = replay(path, prepared, display.on_event, windows=windows)
+    finally:
+        display.close()
+    if json:
+        print(result.model_dump_json(indent=2))
+    else:
+        print_audit(result, written, Console())
+    raise typer.Exit(0 if result.agrees else 1)
+
+
 @data.command("list")
 def list_data(
     data_dir: DataDir = Path("data"),

@@ -22,6 +22,7 @@ REFEREE_ALSO = {"trainer.supervisor"}
 HEAVY = {"torch", "torchvision", "nvidia", "hydra", "omegaconf", "wandb", "sklearn", "duckdb", "scipy", "matplotlib"}
 MAY_BE_HEAVY = {
     "kit/configuration.py": {"hydra", "omegaconf"},
+    "kit/trainer/auditing.py": {"torch"},
     "kit/trainer/counting.py": {"torch"},
     "kit/trainer/flops.py": {"torch"},
     "kit/trainer/golden.py": {"torch"},

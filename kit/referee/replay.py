@@ -7,6 +7,7 @@ program, and its count is marked untrusted.
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from kit.data.prepared import Prepared
 from kit.errors import KitError
 from kit.hardware.machine import visible_gpu
-from kit.protocol import Counted, Job, Scored
+from kit.protocol import Counted, Done, Job, Scored
 from kit.referee.conversation import Conversation, Listener, converse
 from kit.referee.judge import InvalidPredictions, Judge
 from kit.referee.launch import Trainer
@@ -50,26 +51,41 @@ def count(
         raise KitError(f"{path}: operations are counted already; a complete record is never changed")
     if record.flops.method == "absent":
         raise KitError(f"{path}: the run ended as '{record.outcome}' without finishing, so there is nothing to repeat")
-    if prepared.fingerprint != record.track.dataset_fingerprint:
-        raise KitError(f"{path}: the run was on other data than {prepared.root} holds")
     tell(CountStarted())
     # Drawn now: no submission can know which of its steps will be counted again.
     seed = secrets.randbits(53) if (record.time.total_s or 0.0) >= fully_below_s else None
-    talk, values = _replay(record, path.parent, prepared, seed)
+    talk, values = replay(record, path, prepared, output="replay.log", sampling_seed=seed)
     if talk.done is None or talk.done.counted is None:
         raise KitError(
             f"{path}: the replay ended as '{talk.fate}': {talk.reason}; count it again with kit count {path}"
         )
-    steps = Steps(**talk.done.steps.model_dump())
-    flops = _flops(talk.done.counted, steps, max(values, default=None), record, prepared.spec.test_count)
+    flops = _flops(talk.done.counted, steps_of(talk.done), max(values, default=None), record, prepared.spec.test_count)
     completed = record.model_copy(update={"flops": flops})
     write_record(completed, path.parent)
     return completed
 
 
-def _replay(
-    record: Record, run_dir: Path, prepared: Prepared, sampling_seed: int | None
+def replay(
+    record: Record, path: Path, prepared: Prepared, *, output: str, **how: Any
 ) -> tuple[Conversation, list[float]]:
+    """Take the steps of a recorded run again, with its verdicts.
+
+    Args:
+        record: Of the run.
+        path: Its file, beside its source.
+        prepared: The data that the run was on.
+        output: Name of the file for what the trainer prints.
+        how: The parts of the job that say how to count.
+
+    Returns:
+        What happened, and the scores that the replay really had.
+
+    Raises:
+        KitError: The data is not what the run was on.
+    """
+    if prepared.fingerprint != record.track.dataset_fingerprint:
+        raise KitError(f"{path}: the run was on other data than {prepared.root} holds")
+    run_dir = path.parent
     judge = Judge(prepared.test_labels(), prepared.spec.classes, record.track.metric)
     recorded = iter(record.evaluations)
     values: list[float] = []
@@ -97,17 +113,17 @@ def _replay(
         seed=record.seed,
         loader=record.loader,
         counting=True,
-        sampling_seed=sampling_seed,
+        **how,
     )
     gpu = visible_gpu() if record.device.type == "cuda" else None
     talk = Conversation()
-    with Trainer(max_payload_bytes=limits.message_bytes, gpu=gpu, output=run_dir / "replay.log") as trainer:
+    with Trainer(max_payload_bytes=limits.message_bytes, gpu=gpu, output=run_dir / output) as trainer:
         converse(trainer, job, prepared.public_dir, replay_limits, answer, Listener(), talk)
     return talk, values
 
 
 def _flops(counted: Counted, steps: Steps, value: float | None, record: Record, test_count: int) -> Flops:
-    doubt = _doubt(steps, value, record, test_count)
+    because = doubt(steps, value, record, test_count)
     totals = {
         phase: sum(row.flops for row in counted.operators if row.phase == phase)
         for phase in ("training", "optimizer", "evaluation")
@@ -146,12 +162,17 @@ def _flops(counted: Counted, steps: Steps, value: float | None, record: Record, 
         sampling=None if counted.sampling is None else Sampling(**counted.sampling.model_dump()),
         replay_steps=steps,
         replay_value=value,
-        trusted=doubt is None,
-        untrusted_because=doubt,
+        trusted=because is None,
+        untrusted_because=because,
     )
 
 
-def _doubt(steps: Steps, value: float | None, record: Record, test_count: int) -> str | None:
+def steps_of(done: Done) -> Steps:
+    """What a trainer says that it did."""
+    return Steps(**done.steps.model_dump())
+
+
+def doubt(steps: Steps, value: float | None, record: Record, test_count: int) -> str | None:
     """Why the count should not be believed, or None."""
     if steps != record.steps:
         return f"the replay took other steps than the run: {_words(steps)} against {_words(record.steps)}"

@@ -52,6 +52,7 @@ def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
 
     if not job.counting:
         return _race(job, channel, None)
+    from kit.trainer.auditing import Auditor
     from kit.trainer.counting import Phases, counting
     from kit.trainer.flops import OperatorCounter
     from kit.trainer.golden import check_counter
@@ -59,9 +60,16 @@ def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
 
     check_counter(torch.device(job.device))
     counter = OperatorCounter(torch.device(job.device))
-    watch = Phases(counter) if job.sampling_seed is None else Sampler(counter, job.sampling_seed)
+    watch: Phases
+    if job.audit:
+        watch = Auditor(counter, job.audit, everywhere=job.sampling_seed is None)
+    elif job.sampling_seed is not None:
+        watch = Sampler(counter, job.sampling_seed)
+    else:
+        watch = Phases(counter)
     with counting(watch):
-        return _race(job, channel, watch)
+        done = _race(job, channel, watch)
+    return done.model_copy(update={"audited": watch.audited}) if isinstance(watch, Auditor) else done
 
 
 def _race(job: Job, channel: "Channel[ToTrainer]", watch: "Phases | None") -> Done:

@@ -1,6 +1,7 @@
 """Switches counting on for a replay: what torch does not tell a dispatch mode by itself."""
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -29,6 +30,7 @@ class Phases(Watch):
 
     def __init__(self, counter: OperatorCounter) -> None:
         self.counter = counter
+        self._thread = threading.get_ident()
         self._stepping: list[int] = []
         """Optimizers inside their `step`, the outermost first."""
 
@@ -57,6 +59,15 @@ class Phases(Watch):
         """Count what runs inside."""
         with self.counter:
             yield
+
+    def may_switch(self) -> bool:
+        """Whether the counter may come or go: modes belong to a thread, in backward passes and transforms to those."""
+        return (
+            threading.get_ident() == self._thread
+            and torch._C._current_graph_task_id() == -1
+            and torch._C._functorch.peek_interpreter_stack() is None
+            and not self.counter.aside
+        )
 
     def counted(self) -> Counted:
         """What all of it came to."""

@@ -90,7 +90,7 @@ class OperatorCounter(TorchDispatchMode):
 
     def __init__(self, device: torch.device | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._timed = device is None or device.type == "cpu"
+        self.timed = device is None or device.type == "cpu"
         self._phase: Phase = "training"
         self._recomputing = False
         self._known: dict[Any, _Known] = {}
@@ -150,7 +150,7 @@ class OperatorCounter(TorchDispatchMode):
 
     def as_message(self, tally: Tally, sampling: Sampling | None = None) -> Counted:
         """Counts that this counter made."""
-        return tally.counted(timed=self._timed, sampling=sampling)
+        return tally.counted(timed=self.timed, sampling=sampling)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         known = self._known.get(func)
@@ -165,7 +165,7 @@ class OperatorCounter(TorchDispatchMode):
         if known.free:
             return func(*args, **kwargs)
         disguised = known.multiplies and _blows_up(args)
-        waits = not self._timed and (known.timed or disguised)
+        waits = not self.timed and (known.timed or disguised)
         if waits:
             torch.cuda.synchronize()
         begun_s = perf_counter()
@@ -248,6 +248,13 @@ def _whole(flops: Any) -> int:
     return flops
 
 
+def rule_of(packet: Any) -> Rule | None:
+    """The kit's rule for an operator, or torch's."""
+    if packet in RULES or packet not in TORCH_RULES:
+        return RULES.get(packet)
+    return Rule("attention" if "attention" in str(packet) else "gemm", TORCH_RULES[packet])
+
+
 def _look_up(func: Any) -> _Known:
     if isinstance(func, torch._ops.HigherOrderOperator):
         rule = RULES.get(func)
@@ -266,11 +273,8 @@ def _look_up(func: Any) -> _Known:
     packet = func._overloadpacket
     name, namespace = str(packet), func.namespace
     short = name.removeprefix("aten.")
-    rule, declared = RULES.get(packet), None
-    if rule is None and packet in TORCH_RULES:
-        rule = Rule("attention" if "attention" in short else "gemm", TORCH_RULES[packet])
-    elif rule is None and namespace not in OWN_NAMESPACES:
-        declared = flop_registry.get(packet)
+    rule = rule_of(packet)
+    declared = flop_registry.get(packet) if rule is None and namespace not in OWN_NAMESPACES else None
     has_rule = rule is not None or declared is not None
     composite = not has_rule and (
         torch._C.DispatchKey.CompositeImplicitAutograd in func.py_kernels

@@ -87,7 +87,6 @@ class Sampler(Phases):
     def __init__(self, counter: OperatorCounter, seed: int) -> None:
         super().__init__(counter)
         self._random = Random(seed)
-        self._thread = threading.get_ident()
         self._modules: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
         self._optimizers: WeakKeyDictionary[torch.optim.Optimizer, int] = WeakKeyDictionary()
         self._met = 0
@@ -205,7 +204,7 @@ class Sampler(Phases):
             node = self._node.following[event] = _Node()
         self._node = node
         self._path.append(node)
-        if self._on and not self._decided and node.certain(self._met_in[self._phase]) and self._may_switch():
+        if self._on and not self._decided and node.certain(self._met_in[self._phase]) and self.may_switch():
             self._decided = True
             assert node.latest is not None
             repeats = node.latest.counted + node.latest.skipped
@@ -214,17 +213,8 @@ class Sampler(Phases):
                 self._on, self._taken_for = False, node.latest
                 self.counter.switch(on=False)
 
-    def _may_switch(self) -> bool:
-        """Modes belong to a thread, and inside backward passes and transforms to those."""
-        return (
-            threading.get_ident() == self._thread
-            and torch._C._current_graph_task_id() == -1
-            and torch._C._functorch.peek_interpreter_stack() is None
-            and not self.counter.aside
-        )
-
     def _cut(self, phase: Phase) -> None:
-        if self._active and self._may_switch():
+        if self._active and self.may_switch():
             self._end()
             self._begin(phase)
 
