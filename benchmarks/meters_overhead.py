@@ -52,6 +52,7 @@ def referee(results: Path, data: Path, *, meters: Meters) -> float:
         device="cpu",
         loader="torch",
         count_flops=False,
+        count_fully_below_s=0,
         max_steps=None,
         allow_busy_device=False,
         results_dir=results,

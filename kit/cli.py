@@ -160,6 +160,9 @@ def compare(
 def count(
     record: Annotated[Path, typer.Argument(help="A record.json, or the run's folder.")],
     data_dir: DataDir = Path("data"),
+    fully_below_s: Annotated[
+        float, typer.Option(min=0, help="Of runs that took longer, steps that do the same are counted once.")
+    ] = 600,
 ) -> None:
     """Count the operations of a run whose record still lacks them, by replaying it."""
     from kit.referee.replay import count as replay
@@ -171,7 +174,7 @@ def count(
     prepared = _prepared(read_record(path).track.as_track(), data_dir)
     display = Display(Console())
     try:
-        completed = replay(path, prepared, display.on_event)
+        completed = replay(path, prepared, display.on_event, fully_below_s=fully_below_s)
         display.on_event(Completed(record=completed, path=path))
     finally:
         display.close()
@@ -260,6 +263,33 @@ def calibrate(
         drift = compare(earlier, profile)
         print_drift(drift, console)
         raise typer.Exit(0 if drift.verdict == "steady" else 1)
+
+
+@app.command()
+def audit(
+    record: Annotated[Path, typer.Argument(help="A record.json, or the run's folder.")],
+    data_dir: DataDir = Path("data"),
+    windows: Annotated[int, typer.Option(min=1, max=100, help="How many stretches of the run to look at.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="The audit as it is stored.")] = False,
+) -> None:
+    """Check a count: replay the run under a profiler of all threads. Exit status 0: it agrees, 1: it does not."""
+    from kit.referee.audit import audit as replay
+    from kit.report.audit import print_audit
+    from kit.report.live import Display
+    from kit.results.store import read_record, record_path
+
+    path = record_path(record)
+    prepared = _prepared(read_record(path).track.as_track(), data_dir)
+    display = Display(Console(stderr=json))
+    try:
+        result, written = replay(path, prepared, display.on_event, windows=windows)
+    finally:
+        display.close()
+    if json:
+        print(result.model_dump_json(indent=2))
+    else:
+        print_audit(result, written, Console())
+    raise typer.Exit(0 if result.agrees else 1)
 
 
 @data.command("list")

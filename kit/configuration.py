@@ -104,6 +104,7 @@ class Configuration(Model):
     count_flops: bool
     max_steps: int | None = Field(ge=1)
     allow_busy_device: bool
+    count_fully_below_s: float = Field(ge=0)
     data_dir: Path
     results_dir: Path
 
@@ -139,6 +140,7 @@ class Configuration(Model):
             count_flops=self.count_flops,
             max_steps=self.max_steps,
             allow_busy_device=self.allow_busy_device,
+            count_fully_below_s=self.count_fully_below_s,
             results_dir=self.results_dir,
             cost=self.device.cost(),
         )

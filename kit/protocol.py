@@ -57,6 +57,13 @@ class Message(BaseModel):
 # ---- referee to trainer
 
 
+class Window(Message):
+    """A stretch of a run, in ticks: what `Steps` counts, all together."""
+
+    first: Count
+    ticks: Annotated[int, Field(ge=1, lt=2**53)]
+
+
 class Job(Message):
     """What to run. It holds no path to data: there is none before `Go`."""
 
@@ -72,6 +79,10 @@ class Job(Message):
     """Training ends after so many optimizer steps."""
     counting: bool
     """A replay: count operations, compile nothing."""
+    sampling_seed: Count | None = None
+    """Count steps by what they are seen to do, with recounts drawn from this; None counts every step."""
+    audit: Annotated[list[Window], Field(max_length=100)] = []
+    """Profile these windows; where steps would be sampled, count in these alone."""
 
 
 class Go(Message):
@@ -171,12 +182,43 @@ class DeclaredOperator(Message):
     flops: Operations
 
 
+class Sampling(Message):
+    """How many steps were counted where they were told apart by what they are seen to do."""
+
+    steps: Count
+    signatures: Count
+    counted: Count
+    recounted: Count
+    mismatches: Count
+    estimated: Count
+
+
 class Counted(Message):
     """The arithmetic of a replay."""
 
     operators: Annotated[list[OperatorCount], Field(max_length=3000)]
     uncounted: Annotated[list[UncountedOperator], Field(max_length=1000)]
     declared: Annotated[list[DeclaredOperator], Field(max_length=1000)] = []
+    sampling: Sampling | None = None
+    """None where every step was counted."""
+
+
+class AuditedWindow(Message):
+    """What the counter and the profiler saw in one window, operations by operator class."""
+
+    first: Count
+    ticks: Count
+    counted: Annotated[dict[str, Operations], Field(max_length=32)]
+    profiled: Annotated[dict[str, Operations], Field(max_length=32)]
+    unread: Annotated[list[str], Field(max_length=32)]
+    """Classes with operators whose shapes the profiler did not keep; left out of both."""
+    elsewhere_flops: Operations
+    """Of the profiled ones, on other threads than that of `train` and its backward passes."""
+    elsewhere_calls: Count
+    busy_s: Annotated[float, Field(ge=0, lt=1e12)]
+    """Inside operators of all threads."""
+    with_rule_s: Annotated[float, Field(ge=0, lt=1e12)]
+    uncounted: Annotated[list[UncountedOperator], Field(max_length=100)]
 
 
 class Done(Message):
@@ -186,6 +228,7 @@ class Done(Message):
     steps: Steps
     device_peak_bytes: Count | None
     counted: Counted | None = None
+    audited: Annotated[list[AuditedWindow], Field(max_length=100)] = []
 
 
 class Failed(Message):

@@ -4,8 +4,10 @@ The replay's predictions are scored too. One that learned less than the run did,
 program, and its count is marked untrusted.
 """
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,48 +15,77 @@ from numpy.typing import NDArray
 from kit.data.prepared import Prepared
 from kit.errors import KitError
 from kit.hardware.machine import visible_gpu
-from kit.protocol import Counted, Job, Scored
+from kit.protocol import Counted, Done, Job, Scored
 from kit.referee.conversation import Conversation, Listener, converse
 from kit.referee.judge import InvalidPredictions, Judge
 from kit.referee.launch import Trainer
 from kit.results.events import CountStarted, Event
-from kit.results.record import DeclaredOperator, Flops, OperatorFlops, Record, Steps, UncountedOperator
+from kit.results.record import DeclaredOperator, Flops, OperatorFlops, Record, Sampling, Steps, UncountedOperator
 from kit.results.store import SOURCE_DIR, read_record, write_record
 from kit.track import Limits
 
 SLOWDOWN = 20
 """A replay may take this many times the run: counting slows dispatch-bound steps 4 to 8 times, eager code more."""
 STANDARD_ERRORS = 3
+FULLY_BELOW_S = 600.0
+"""Of shorter runs every step is counted."""
 
 
-def count(path: Path, prepared: Prepared, tell: Callable[[Event], None]) -> Record:
+def count(
+    path: Path, prepared: Prepared, tell: Callable[[Event], None], *, fully_below_s: float = FULLY_BELOW_S
+) -> Record:
     """Replay the run of the record at `path`, and write the completed record in its place.
+
+    Args:
+        path: Of the record file.
+        prepared: The data that the run was on.
+        tell: Hears of the start.
+        fully_below_s: Where training took longer, steps that are seen to do the same are counted once and multiplied.
 
     Raises:
         KitError: The operations are counted already, the run left no steps to repeat, the data or the source is not
             what ran, or the replay itself failed. The record stays as it is.
     """
     record = read_record(path)
-    if record.flops.method == "replay":
+    if record.flops.method in ("replay", "sampled"):
         raise KitError(f"{path}: operations are counted already; a complete record is never changed")
     if record.flops.method == "absent":
         raise KitError(f"{path}: the run ended as '{record.outcome}' without finishing, so there is nothing to repeat")
-    if prepared.fingerprint != record.track.dataset_fingerprint:
-        raise KitError(f"{path}: the run was on other data than {prepared.root} holds")
     tell(CountStarted())
-    talk, values = _replay(record, path.parent, prepared)
+    # Drawn now: no submission can know which of its steps will be counted again.
+    seed = secrets.randbits(53) if (record.time.total_s or 0.0) >= fully_below_s else None
+    talk, values = replay(record, path, prepared, output="replay.log", sampling_seed=seed)
     if talk.done is None or talk.done.counted is None:
         raise KitError(
             f"{path}: the replay ended as '{talk.fate}': {talk.reason}; count it again with kit count {path}"
         )
-    steps = Steps(**talk.done.steps.model_dump())
-    flops = _flops(talk.done.counted, steps, max(values, default=None), record, prepared.spec.test_count)
+    flops = _flops(talk.done.counted, steps_of(talk.done), max(values, default=None), record, prepared.spec.test_count)
     completed = record.model_copy(update={"flops": flops})
     write_record(completed, path.parent)
     return completed
 
 
-def _replay(record: Record, run_dir: Path, prepared: Prepared) -> tuple[Conversation, list[float]]:
+def replay(
+    record: Record, path: Path, prepared: Prepared, *, output: str, **how: Any
+) -> tuple[Conversation, list[float]]:
+    """Take the steps of a recorded run again, with its verdicts.
+
+    Args:
+        record: Of the run.
+        path: Its file, beside its source.
+        prepared: The data that the run was on.
+        output: Name of the file for what the trainer prints.
+        how: The parts of the job that say how to count.
+
+    Returns:
+        What happened, and the scores that the replay really had.
+
+    Raises:
+        KitError: The data is not what the run was on.
+    """
+    if prepared.fingerprint != record.track.dataset_fingerprint:
+        raise KitError(f"{path}: the run was on other data than {prepared.root} holds")
+    run_dir = path.parent
     judge = Judge(prepared.test_labels(), prepared.spec.classes, record.track.metric)
     recorded = iter(record.evaluations)
     values: list[float] = []
@@ -83,22 +114,23 @@ def _replay(record: Record, run_dir: Path, prepared: Prepared) -> tuple[Conversa
         loader=record.loader,
         max_steps=record.max_steps,
         counting=True,
+        **how,
     )
     gpu = visible_gpu() if record.device.type == "cuda" else None
     talk = Conversation()
-    with Trainer(max_payload_bytes=limits.message_bytes, gpu=gpu, output=run_dir / "replay.log") as trainer:
+    with Trainer(max_payload_bytes=limits.message_bytes, gpu=gpu, output=run_dir / output) as trainer:
         converse(trainer, job, prepared.public_dir, replay_limits, answer, Listener(), talk)
     return talk, values
 
 
 def _flops(counted: Counted, steps: Steps, value: float | None, record: Record, test_count: int) -> Flops:
-    doubt = _doubt(steps, value, record, test_count)
+    because = doubt(steps, value, record, test_count)
     totals = {
         phase: sum(row.flops for row in counted.operators if row.phase == phase)
         for phase in ("training", "optimizer", "evaluation")
     }
     return Flops(
-        method="replay",
+        method="replay" if counted.sampling is None else "sampled",
         train_total=totals["training"] + totals["optimizer"],
         evaluation_total=totals["evaluation"],
         recomputed_total=sum(row.recomputed_flops for row in counted.operators),
@@ -128,14 +160,20 @@ def _flops(counted: Counted, steps: Steps, value: float | None, record: Record, 
             DeclaredOperator(operator=row.operator, calls=row.calls, flops_per_call=row.flops / max(1, row.calls))
             for row in counted.declared
         ),
+        sampling=None if counted.sampling is None else Sampling(**counted.sampling.model_dump()),
         replay_steps=steps,
         replay_value=value,
-        trusted=doubt is None,
-        untrusted_because=doubt,
+        trusted=because is None,
+        untrusted_because=because,
     )
 
 
-def _doubt(steps: Steps, value: float | None, record: Record, test_count: int) -> str | None:
+def steps_of(done: Done) -> Steps:
+    """What a trainer says that it did."""
+    return Steps(**done.steps.model_dump())
+
+
+def doubt(steps: Steps, value: float | None, record: Record, test_count: int) -> str | None:
     """Why the count should not be believed, or None."""
     if steps != record.steps:
         return f"the replay took other steps than the run: {_words(steps)} against {_words(record.steps)}"

@@ -67,6 +67,8 @@ class Plan:
     """End after so many optimizer steps, as a partial run."""
     allow_busy_device: bool
     """Run although somebody else computes on the GPU."""
+    count_fully_below_s: float
+    """Of longer runs only some steps are counted."""
     results_dir: Path
     cost: Cost | None
 
@@ -121,7 +123,7 @@ def run(
         path = write_record(record, run_dir)
         tell(Ended(outcome=record.outcome, reason=record.reason, elapsed_s=record.time.total_s))
         if interrupted is None and plan.count_flops and record.steps is not None:
-            record = count(path, prepared, tell)
+            record = count(path, prepared, tell, fully_below_s=plan.count_fully_below_s)
         tell(Completed(record=record, path=path))
         if interrupted is not None:
             raise interrupted

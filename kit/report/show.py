@@ -73,6 +73,8 @@ def flops(value: Flops) -> str:
     line = f"{quantity(value.train_total, 'FLOP')} training, {quantity(value.evaluation_total or 0, 'FLOP')} evaluation"
     if value.recomputed_total:
         line += f", {quantity(value.recomputed_total, 'FLOP')} of it recomputed"
+    if value.sampling is not None:
+        line += f", {value.sampling.counted:,} of {value.sampling.steps:,} steps counted"
     if value.not_rated_because is not None:
         line += f" [red](not rated: {escape(value.not_rated_because)})[/]"
     elif value.uncounted:

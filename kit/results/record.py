@@ -191,6 +191,28 @@ class DeclaredOperator(Model):
 PUBLIC_PAGE = r"^https?://[!-~]+$"
 """A web address: a price that nobody else can look up cannot be checked."""
 
+
+class Sampling(Model):
+    """How a long run was counted: kinds of steps, told apart by what they are seen to do, times their numbers.
+
+    A step lies between two of: a batch fetched, an optimizer's step begun or ended, an evaluation begun or ended.
+    """
+
+    steps: Count
+    signatures: Count
+    """Kinds of steps that can be told apart."""
+    counted: Count
+    """Steps that were counted one by one."""
+    recounted: Count
+    """Of these, to check a kind that had been counted before."""
+    mismatches: Count
+    """Recounts that came to something else; such a kind is counted at every step from then on."""
+    estimated: Count
+    """Steps whose operations are not known exactly: of a kind with mismatches, or of one that was never counted."""
+
+
+MAX_ESTIMATED_STEPS = 0.01
+"""Share of the steps that may be estimates before a count says little."""
 MAX_UNCOUNTED_TIME = 0.02
 """Share of the time that operators without a rule may take before a count says little."""
 
@@ -198,8 +220,9 @@ MAX_UNCOUNTED_TIME = 0.02
 class Flops(Model):
     """The arithmetic of the run, counted in a replay."""
 
-    method: Literal["pending", "replay", "absent"]
-    """`pending` until the replay; `absent` when training did not return, so that there is nothing to repeat."""
+    method: Literal["pending", "replay", "sampled", "absent"]
+    """`pending` until the replay, in which every step is counted, or of a long run only some (`sampled`); `absent` when
+    training did not return, so that there is nothing to repeat."""
     train_total: Count | None = None
     """Forward, backward and optimizer, as executed."""
     evaluation_total: Count | None = None
@@ -208,6 +231,8 @@ class Flops(Model):
     operators: tuple[OperatorFlops, ...] = ()
     uncounted: tuple[UncountedOperator, ...] = ()
     declared: tuple[DeclaredOperator, ...] = ()
+    sampling: Sampling | None = None
+    """None where every step was counted."""
     replay_steps: Steps | None = None
     replay_value: float | None = None
     """The replay's best score: a replay that learned less is not the same program."""
@@ -222,6 +247,8 @@ class Flops(Model):
         share = sum(row.time_share or 0 for row in self.uncounted)
         if share > MAX_UNCOUNTED_TIME:
             return f"{share:.0%} of the time went to operators without a rule"
+        if self.sampling is not None and self.sampling.estimated > MAX_ESTIMATED_STEPS * self.sampling.steps:
+            return f"{self.sampling.estimated:,} of {self.sampling.steps:,} steps are estimates"
         return self.untrusted_because
 
 

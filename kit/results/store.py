@@ -1,6 +1,7 @@
 """Records on disk: one folder per run, safe to merge with git or rsync.
 
 RESULTS/<id>/record.json      the record; absent while a run is in flight and after one that was killed
+RESULTS/<id>/audit.json       whether its count of operations was found right, where somebody looked
 RESULTS/<id>/events.jsonl     what happened, as it happened
 RESULTS/<id>/output.log       what the trainer printed
 RESULTS/<id>/trace.parquet    what the meters of a GPU saw
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 from kit.errors import KitError
 from kit.protocol import first_problem
 from kit.results.record import SCHEMA_VERSION, Record
+from kit.track import Model
 
 RECORD_FILE = "record.json"
 EVENTS_FILE = "events.jsonl"
@@ -40,12 +42,16 @@ def create_run_dir(results_dir: Path, *, started_at: datetime, track: str, submi
 
 
 def write_record(record: Record, run_dir: Path) -> Path:
-    """Write the record whole or not at all: beside its place, to the disk, then renamed."""
-    path = run_dir / RECORD_FILE
-    descriptor, partial = tempfile.mkstemp(prefix=".record-", dir=run_dir)
+    """Write the record whole or not at all."""
+    return write_json(record, run_dir / RECORD_FILE)
+
+
+def write_json(content: Model, path: Path) -> Path:
+    """Write a file whole or not at all: beside its place, to the disk, then renamed."""
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(record.model_dump_json(indent=2) + "\n")
+            file.write(content.model_dump_json(indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.chmod(partial, 0o644)

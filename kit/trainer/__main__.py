@@ -16,7 +16,7 @@ from kit.trainer.run import InvalidPredictions, Run, StepsDone, seed_everything
 from kit.trainer.supervisor import die_with
 
 if TYPE_CHECKING:
-    from kit.trainer.flops import OperatorCounter
+    from kit.trainer.counting import Phases
 
 SUBMISSION_FILE = "submission.py"
 TEXT_LIMIT = 16 << 10
@@ -53,17 +53,27 @@ def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
 
     if not job.counting:
         return _race(job, channel, None)
-    from kit.trainer.counting import counting
+    from kit.trainer.auditing import Auditor
+    from kit.trainer.counting import Phases, counting
     from kit.trainer.flops import OperatorCounter
     from kit.trainer.golden import check_counter
+    from kit.trainer.sampling import Sampler
 
     check_counter(torch.device(job.device))
     counter = OperatorCounter(torch.device(job.device))
-    with counting(counter):
-        return _race(job, channel, counter)
+    watch: Phases
+    if job.audit:
+        watch = Auditor(counter, job.audit, everywhere=job.sampling_seed is None)
+    elif job.sampling_seed is not None:
+        watch = Sampler(counter, job.sampling_seed)
+    else:
+        watch = Phases(counter)
+    with counting(watch):
+        done = _race(job, channel, watch)
+    return done.model_copy(update={"audited": watch.audited}) if isinstance(watch, Auditor) else done
 
 
-def _race(job: Job, channel: "Channel[ToTrainer]", counter: "OperatorCounter | None") -> Done:
+def _race(job: Job, channel: "Channel[ToTrainer]", watch: "Phases | None") -> Done:
     """Set up, wait for the clock, train."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -79,14 +89,14 @@ def _race(job: Job, channel: "Channel[ToTrainer]", counter: "OperatorCounter | N
     if received is None or not isinstance(received.message, Go) or received.descriptor is None:
         raise SystemExit("the referee ended the run")
     run.open_data(received.descriptor)
-    if counter is not None:
-        run.on_phase = counter.enter
-    with counter or nullcontext(), suppress(StepsDone):
+    if watch is not None:
+        run.watch = watch
+    with nullcontext() if watch is None else watch.active(), suppress(StepsDone):
         submission.train(run, state)
     return Done(
         steps=run.steps,
         device_peak_bytes=_device_peak_bytes(run.device),
-        counted=None if counter is None else counter.counted(),
+        counted=None if watch is None else watch.counted(),
     )
 
 

@@ -9,20 +9,20 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack, _pop_mode, _push_mode
 from torch.utils.flop_counter import flop_registry
 
-from kit.protocol import Counted, DeclaredOperator, OperatorCount, Phase, UncountedOperator
+from kit.protocol import Counted, Phase, Sampling
 from kit.trainer.rules import RULES, Rule, is_depthwise
+from kit.trainer.tally import Tally
 
 aten = torch.ops.aten
 
-MAX_LISTED = 200
 BLOW_UP = 4
 """An elementwise product this many times larger than its largest operand is a matrix product in disguise."""
 
@@ -58,26 +58,6 @@ QUERIES = {
 """What tensor subclasses such as nested tensors ask themselves: no operators."""
 
 
-@dataclass
-class Tally:
-    """Running totals."""
-
-    rows: dict[tuple[str, str, Phase, bool, int, int], list[float]] = field(default_factory=dict)
-    """Calls, operations, recomputed operations, bytes and seconds by class, dtype, phase, direction and, in octaves,
-    operations and bytes per call."""
-    uncounted: dict[str, list[float]] = field(default_factory=dict)
-    """Calls, bytes and seconds by operator."""
-    declared: dict[str, list[float]] = field(default_factory=dict)
-    """Calls and operations by operator, where the submission gave the rule."""
-
-    def add(self, other: "Tally") -> None:
-        """Add another's totals."""
-        for name in ("rows", "uncounted", "declared"):
-            ours = getattr(self, name)
-            for key, values in getattr(other, name).items():
-                ours[key] = [a + b for a, b in zip(ours.get(key, [0] * len(values)), values, strict=True)]
-
-
 @dataclass(frozen=True)
 class _Known:
     """What is looked up once per operator."""
@@ -110,11 +90,14 @@ class OperatorCounter(TorchDispatchMode):
 
     def __init__(self, device: torch.device | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._timed = device is None or device.type == "cpu"
+        self.timed = device is None or device.type == "cpu"
         self._phase: Phase = "training"
         self._recomputing = False
         self._known: dict[Any, _Known] = {}
-        self._tally = Tally()
+        self.tally = Tally()
+        """What is added to."""
+        self.aside = False
+        """Whether that is the tally of a CUDA graph that is being captured."""
 
     def enter(self, phase: Phase) -> None:
         """What follows belongs to `phase`."""
@@ -131,45 +114,43 @@ class OperatorCounter(TorchDispatchMode):
 
     @contextmanager
     def into(self, tally: Tally) -> Iterator[None]:
-        """What runs inside is added to another tally."""
-        before, self._tally = self._tally, tally
+        """What runs inside is counted, also where nothing else is, into another tally."""
+        before, self.tally, self.aside = self.tally, tally, True
+        was_on = self in _get_current_dispatch_mode_stack()
+        self.switch(on=True)
         try:
             yield
         finally:
-            self._tally = before
+            self.switch(on=was_on)
+            self.tally, self.aside = before, False
 
-    def add(self, tally: Tally) -> None:
-        """Add what was counted elsewhere."""
-        self._tally.add(tally)
+    def repeat(self, captured: Tally) -> None:
+        """Add what a CUDA graph holds; inside an evaluation all of it belongs there."""
+        if self._phase == "evaluation":
+            moved = Tally(uncounted=captured.uncounted, declared=captured.declared)
+            for (operator_class, dtype, _, *size), values in captured.rows.items():
+                moved.add(Tally({(operator_class, dtype, "evaluation", *size): values}))  # type: ignore[dict-item]
+            captured = moved
+        self.tally.add(captured)
+
+    def switch(self, *, on: bool) -> None:
+        """Count what follows, or let it run at full speed.
+
+        Modes of the submission's own that are active keep their place above this one.
+        """
+        stack = _get_current_dispatch_mode_stack()
+        for _ in stack:
+            _pop_mode()
+        for mode in [self] * on + [mode for mode in stack if mode is not self]:
+            _push_mode(mode)
 
     def counted(self) -> Counted:
         """The counts so far, largest first."""
-        rows = sorted(self._tally.rows.items(), key=lambda item: (-item[1][1], -item[1][3], item[0]))
-        uncounted = sorted(self._tally.uncounted.items(), key=lambda item: (-item[1][2], item[0]))
-        return Counted(
-            operators=[
-                OperatorCount(
-                    operator_class=operator_class,
-                    dtype=dtype,
-                    phase=phase,
-                    backward=backward,
-                    calls=int(calls),
-                    flops=round(flops),
-                    recomputed_flops=round(recomputed),
-                    bytes=int(size),
-                    busy_s=busy_s if self._timed else None,
-                )
-                for (operator_class, dtype, phase, backward, _, _), (calls, flops, recomputed, size, busy_s) in rows
-            ],
-            uncounted=[
-                UncountedOperator(operator=name[:128], calls=int(calls), bytes=int(size), busy_s=busy_s)
-                for name, (calls, size, busy_s) in uncounted[:MAX_LISTED]
-            ],
-            declared=[
-                DeclaredOperator(operator=name[:128], calls=int(calls), flops=round(flops))
-                for name, (calls, flops) in sorted(self._tally.declared.items())[:MAX_LISTED]
-            ],
-        )
+        return self.as_message(self.tally)
+
+    def as_message(self, tally: Tally, sampling: Sampling | None = None) -> Counted:
+        """Counts that this counter made."""
+        return tally.counted(timed=self.timed, sampling=sampling)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         known = self._known.get(func)
@@ -184,7 +165,7 @@ class OperatorCounter(TorchDispatchMode):
         if known.free:
             return func(*args, **kwargs)
         disguised = known.multiplies and _blows_up(args)
-        waits = not self._timed and (known.timed or disguised)
+        waits = not self.timed and (known.timed or disguised)
         if waits:
             torch.cuda.synchronize()
         begun_s = perf_counter()
@@ -200,7 +181,7 @@ class OperatorCounter(TorchDispatchMode):
         return out
 
     def _list(self, name: str, size: int, busy_s: float) -> None:
-        row = self._tally.uncounted.setdefault(name, [0, 0, 0.0])
+        row = self.tally.uncounted.setdefault(name, [0, 0, 0.0])
         row[0] += 1
         row[1] += size
         row[2] += busy_s
@@ -232,7 +213,7 @@ class OperatorCounter(TorchDispatchMode):
                 self._known[func] = replace(known, timed=True)
                 self._list(known.name, size, busy_s)
             if known.declared is not None:
-                row = self._tally.declared.setdefault(known.name, [0, 0])
+                row = self.tally.declared.setdefault(known.name, [0, 0])
                 row[0] += 1
                 row[1] += flops
             if operator_class == "conv" and is_depthwise(list(_tensors(args)), backward=known.backward):
@@ -241,9 +222,9 @@ class OperatorCounter(TorchDispatchMode):
                 name = "tf32"
         octaves = int(flops).bit_length(), size.bit_length()
         key = operator_class, name, self._phase, known.backward, *octaves
-        totals = self._tally.rows.get(key)
+        totals = self.tally.rows.get(key)
         if totals is None:
-            totals = self._tally.rows[key] = [0, 0, 0, 0, 0]
+            totals = self.tally.rows[key] = [0, 0, 0, 0, 0]
         totals[0] += 1
         totals[1] += flops
         totals[2] += flops if self._recomputing else recomputed
@@ -267,6 +248,13 @@ def _whole(flops: Any) -> int:
     return flops
 
 
+def rule_of(packet: Any) -> Rule | None:
+    """The kit's rule for an operator, or torch's."""
+    if packet in RULES or packet not in TORCH_RULES:
+        return RULES.get(packet)
+    return Rule("attention" if "attention" in str(packet) else "gemm", TORCH_RULES[packet])
+
+
 def _look_up(func: Any) -> _Known:
     if isinstance(func, torch._ops.HigherOrderOperator):
         rule = RULES.get(func)
@@ -285,11 +273,8 @@ def _look_up(func: Any) -> _Known:
     packet = func._overloadpacket
     name, namespace = str(packet), func.namespace
     short = name.removeprefix("aten.")
-    rule, declared = RULES.get(packet), None
-    if rule is None and packet in TORCH_RULES:
-        rule = Rule("attention" if "attention" in short else "gemm", TORCH_RULES[packet])
-    elif rule is None and namespace not in OWN_NAMESPACES:
-        declared = flop_registry.get(packet)
+    rule = rule_of(packet)
+    declared = flop_registry.get(packet) if rule is None and namespace not in OWN_NAMESPACES else None
     has_rule = rule is not None or declared is not None
     composite = not has_rule and (
         torch._C.DispatchKey.CompositeImplicitAutograd in func.py_kernels

@@ -18,7 +18,6 @@ from kit.protocol import (
     Evaluating,
     Job,
     Log,
-    Phase,
     Predictions,
     Progress,
     Scored,
@@ -27,6 +26,7 @@ from kit.protocol import (
     first_problem,
 )
 from kit.track import TOP_K, Track
+from kit.trainer.watch import Watch, watched
 
 if TYPE_CHECKING:
     import torch
@@ -77,9 +77,9 @@ class Run:
         self._data: PublicArrays | PublicImages | None = None
         self._loaders: dict[tuple[str, ArrayOptions | ImageOptions], Loader] = {}
         self._counts = {"optimizer_steps": 0, "loader_batches": 0, "evaluations": 0}
+        self.watch = Watch()
         self._max_steps = job.max_steps
         self._next_mark = 1
-        self.on_phase: Callable[[Phase], None] = lambda phase: None
 
     # ---- before the clock
 
@@ -187,7 +187,7 @@ class Run:
         key = (split, options)
         if key not in self._loaders:
             self._loaders[key] = make(seed=self.seed, stream=len(self._loaders), device=self.device)
-        return _CountedLoader(self._loaders[key], self._counts)
+        return _CountedLoader(self._loaders[key], self._counts, self.watch)
 
     def arrays(self, split: str) -> "tuple[torch.Tensor, torch.Tensor | None]":
         """A whole split on the device, for recipes that keep it there: images (N, C, H, W) uint8, labels (N,) int64.
@@ -234,13 +234,13 @@ class Run:
         training = isinstance(predict, torch.nn.Module) and predict.training
         if training:
             predict.eval()  # type: ignore[attr-defined]
-        self.on_phase("evaluation")
+        self.watch.on_phase("evaluation")
         try:
             with torch.no_grad():
-                best = [self._best_classes(predict, images) for images, _ in loader]
+                best = [self._best_classes(predict, images) for images, _ in watched(loader, self.watch)]
                 predictions = torch.cat(best).to("cpu", torch.int32).numpy()
         finally:
-            self.on_phase("training")
+            self.watch.on_phase("training")
             if training:
                 predict.train()  # type: ignore[attr-defined]
         self._channel.send(Predictions(shape=predictions.shape), predictions)
@@ -331,16 +331,17 @@ def _checked(kind: type[Options], options: dict[str, Any]) -> Options:
 class _CountedLoader:
     """A loader whose batches are counted; each `for` over it is one epoch."""
 
-    def __init__(self, loader: Loader, counts: dict[str, int]) -> None:
+    def __init__(self, loader: Loader, counts: dict[str, int], watch: Watch) -> None:
         self.uncounted = loader
         self._counts = counts
+        self._watch = watch
 
     def __len__(self) -> int:
         return len(self.uncounted)
 
     def __iter__(self) -> Any:
         batch: Batch
-        for batch in self.uncounted:
+        for batch in watched(self.uncounted, self._watch):
             self._counts["loader_batches"] += 1
             yield batch
 

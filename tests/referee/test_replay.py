@@ -1,6 +1,7 @@
 """The replay takes the steps of the run, or says that it did not."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,8 +18,8 @@ def setup(run):
 """
 
 
-def kit_count(run_dir: Path, data_dir: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "kit.cli", "count", str(run_dir), "--data-dir", str(data_dir)]
+def kit_count(run_dir: Path, data_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kit.cli", "count", str(run_dir), "--data-dir", str(data_dir), *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -158,6 +159,32 @@ def test_a_record_without_operations_is_completed_by_kit_count_and_then_never_ch
     assert second.returncode == 2
     assert "counted already" in second.stderr
     assert json.loads((done.run_dir / "record.json").read_text()) == after
+
+
+def test_a_long_run_is_sampled_and_its_operations_are_those_of_a_full_count(
+    kit_run: Callable[..., Finished], data_dir: Path
+) -> None:
+    done = kit_run("submission=baselines/digits_cnn", "config.epochs=5", "count_flops=false", "loader=torch")
+    twin = done.run_dir.with_name(".twin")
+    shutil.copytree(done.run_dir, twin)
+    counted = kit_count(done.run_dir, data_dir, "--fully-below-s", "0")
+    assert counted.returncode == 0, counted.stderr
+    assert "steps counted" in counted.stdout
+    sampled = done.record["flops"]
+    assert kit_count(twin, data_dir).returncode == 0
+    full = json.loads((twin / "record.json").read_text())["flops"]
+    assert (sampled["method"], full["method"], full["sampling"]) == ("sampled", "replay", None)
+    assert sampled["sampling"]["mismatches"] == sampled["sampling"]["estimated"] == 0
+    assert 0 < sampled["sampling"]["recounted"] < sampled["sampling"]["counted"] < sampled["sampling"]["steps"]
+    differing = {"operators", "method", "sampling", "replay_value"}
+    assert {key: sampled[key] for key in sampled.keys() - differing} == {
+        key: full[key] for key in full.keys() - differing
+    }
+    for rows in (sampled["operators"], full["operators"]):
+        for row in rows:
+            del row["busy_s"]
+        rows.sort(key=str)
+    assert sampled["operators"] == full["operators"]
 
 
 def test_nothing_to_count_is_one_clear_line(

@@ -80,18 +80,29 @@ def test_the_first_layer_needs_no_gradient_of_its_input() -> None:
     kernel=st.integers(1, 3),
     stride=st.integers(1, 2),
     padding=st.integers(0, 2),
+    dilation=st.integers(1, 3),
     bias=st.booleans(),
 )
 @settings(deadline=None, max_examples=60)
 def test_a_convolution_costs_two_per_tap_and_output_and_twice_that_backward(
-    batch: int, groups: int, into: int, out: int, kernel: int, stride: int, padding: int, bias: bool
+    batch: int, groups: int, into: int, out: int, kernel: int, stride: int, padding: int, dilation: int, bias: bool
 ) -> None:
-    conv = nn.Conv2d(groups * into, groups * out, kernel, stride, padding, groups=groups, bias=bias)
-    images = torch.randn(batch, groups * into, 7, 6, requires_grad=True)
+    conv = nn.Conv2d(groups * into, groups * out, kernel, stride, padding, dilation, groups=groups, bias=bias)
+    images = torch.randn(batch, groups * into, 8, 7, requires_grad=True)  # as large as the widest kernel
     outputs = conv(images).numel()
     forward, backward = forward_backward(conv, images)
     assert forward == 2 * outputs * into * kernel**2
     assert backward == 2 * forward
+
+
+def test_an_embedding_looks_up_and_multiplies_nothing_but_one_hot_vectors_are_a_product() -> None:
+    embedding, words = nn.Embedding(50, 8), torch.randint(50, (4, 6))
+    counted = count(lambda: embedding(words).sum().backward())
+    assert total(counted) == 0
+    assert not counted.uncounted
+    gathers = [row for row in counted.operators if row.operator_class == "gather"]
+    assert {(row.backward, row.calls) for row in gathers} == {(False, 1), (True, 1)}
+    assert flops(lambda: F.one_hot(words, 50).float() @ embedding.weight) == 2 * 24 * 50 * 8
 
 
 def test_a_depthwise_convolution_is_counted_apart_and_exactly() -> None:

@@ -9,7 +9,7 @@ import torch
 import torchvision.models as zoo
 from torch import nn
 
-from kit.trainer.counting import counting
+from kit.trainer.counting import Phases, counting
 from kit.trainer.flops import OperatorCounter
 
 PUBLISHED: dict[str, Any] = {
@@ -52,7 +52,7 @@ def model_named(name: str, **options: Any) -> nn.Module:
 
 def flops(work: Callable[[], Any], *, without_recomputation: bool = False) -> int:
     counter = OperatorCounter()
-    with counting(counter), counter:
+    with counting(Phases(counter)), counter:
         work()
     counted = counter.counted()
     assert not counted.uncounted

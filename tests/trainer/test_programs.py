@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 from torch.utils.flop_counter import register_flop_formula
 
 from kit.protocol import Counted
-from kit.trainer.counting import counting
+from kit.trainer.counting import Phases, counting
 from kit.trainer.flops import OperatorCounter
 
 BATCH, SIDE = 4, 8
@@ -36,7 +37,7 @@ def network() -> nn.Sequential:
 
 def count(work: Callable[[], Any]) -> Counted:
     counter = OperatorCounter()
-    with counting(counter), counter:
+    with counting(Phases(counter)), counter:
         work()
     return counter.counted()
 
@@ -192,6 +193,17 @@ def test_the_products_of_muon_belong_to_the_optimizer() -> None:
     counted = count(work)
     assert total(counted, phase="training") == 2 * (2 * 5 * 12 * 6)
     assert total(counted, phase="optimizer") == 5 * 2 * (6 * 12 * 6 + 6 * 6 * 6 + 6 * 6 * 12)
+
+
+def test_the_muon_that_ships_with_torch_costs_five_rounds_of_three_products() -> None:
+    layer = nn.Linear(12, 6, bias=False)
+    optimizer = torch.optim.Muon(layer.parameters())
+
+    def work() -> None:
+        layer(torch.randn(5, 12)).sum().backward()
+        optimizer.step()
+
+    assert total(count(work), phase="optimizer") == 5 * 2 * (6 * 12 * 6 + 6 * 6 * 6 + 6 * 6 * 12)
 
 
 def test_gradients_per_sample_cost_what_those_of_the_batch_do() -> None:
@@ -452,3 +464,94 @@ def test_ordinary_broadcasting_is_not_listed() -> None:
     images = torch.randn(8, 16, 8, 8)
     counted = count(lambda: (images * torch.randn(16, 1, 1), images * 2, images * images, images * torch.tensor(3.0)))
     assert not counted.uncounted
+
+
+# ---- CUDA graphs, as far as they go without a GPU
+
+
+class Graph:
+    """Records like torch.cuda.CUDAGraph, and repeats nothing."""
+
+    def capture_begin(self) -> None:
+        pass
+
+    def capture_end(self) -> None:
+        pass
+
+    def replay(self) -> None:
+        pass
+
+
+def test_what_a_graph_captured_counts_at_each_replay_also_when_it_was_captured_in_setup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    counter, x = OperatorCounter(), torch.randn(4, 4)
+    with counting(Phases(counter)):
+        graph = Graph()
+        graph.capture_begin()
+        x @ x
+        graph.capture_end()
+        x @ x
+        with counter:
+            for _ in range(3):
+                graph.replay()
+            counter.enter("evaluation")
+            graph.replay()
+    counted = counter.counted()
+    assert total(counted, phase="training") == 3 * 2 * 64
+    assert total(counted, phase="evaluation") == 2 * 64
+
+
+@pytest.mark.gpu
+def test_a_real_graph_counts_at_each_replay() -> None:
+    counter = OperatorCounter(torch.device("cuda"))
+    x = torch.randn(64, 64, device="cuda")
+    x @ x  # the library's own set-up is not to be captured
+    with counting(Phases(counter)):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            x @ x
+        with counter:
+            for _ in range(7):
+                graph.replay()
+    torch.cuda.synchronize()
+    assert total(counter.counted()) == 7 * 2 * 64**3
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_never_counted_above_its_peak() -> None:
+    """Without tensor cores: at most 128 multiply-adds per multiprocessor and cycle at the highest clock."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    clock_hz = 1e6 * pynvml.nvmlDeviceGetMaxClockInfo(pynvml.nvmlDeviceGetHandleByIndex(0), pynvml.NVML_CLOCK_SM)
+    peak = 2 * 128 * torch.cuda.get_device_properties(0).multi_processor_count * clock_hz
+    left, right = torch.randn(4096, 4096, device="cuda"), torch.randn(4096, 4096, device="cuda")
+    allowed, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, False
+    counter = OperatorCounter(torch.device("cuda"))
+    try:
+        left @ right
+        torch.cuda.synchronize()
+        begun_s = perf_counter()
+        with counter:
+            for _ in range(20):
+                left @ right
+        torch.cuda.synchronize()
+        took_s = perf_counter() - begun_s
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+    counted = counter.counted()
+    assert total(counted, dtype="float32") == total(counted) == 20 * 2 * 4096**3
+    assert total(counted) <= peak * took_s
+
+
+@pytest.mark.gpu
+def test_a_training_step_on_a_gpu_costs_what_it_costs_on_a_cpu() -> None:
+    model = network().cuda()
+    images, labels = IMAGES.cuda(), LABELS.cuda()
+    counter = OperatorCounter(torch.device("cuda"))
+    with counting(Phases(counter)), counter:
+        F.cross_entropy(model(images), labels).backward()
+    assert total(counter.counted()) == STEP
+    assert {row.busy_s for row in counter.counted().operators} == {None}

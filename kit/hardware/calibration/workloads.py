@@ -16,7 +16,7 @@ from kit.hardware.calibration.settings import TORCH_DTYPES
 from kit.hardware.profile import DtypeName
 from kit.protocol import Counted
 from kit.results.record import OperatorFlops
-from kit.trainer.counting import counting
+from kit.trainer.counting import Phases, counting
 from kit.trainer.flops import OperatorCounter
 
 Step = Callable[[], object]
@@ -103,10 +103,10 @@ def operators_of(step: Step, device: torch.device) -> tuple[OperatorFlops, ...]:
 
 
 def _count(step: Step, device: torch.device) -> Counted:
-    counter = OperatorCounter(device)
-    with counting(counter), counter:
+    phases = Phases(OperatorCounter(device))
+    with counting(phases), phases.active():
         step()
-    return counter.counted()
+    return phases.counted()
 
 
 # ---- models
