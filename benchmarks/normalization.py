@@ -216,8 +216,7 @@ def _roofline_s(device: Device, name: str) -> float:
 
 def prediction(a: Device, b: Device, name: str) -> Prediction:
     """By the kit."""
-    step = a.step(name)
-    return predict(step.operators, a.profile, b.profile, elapsed_s=step.step_s, operators_b=b.step(name).operators)
+    return predict(a.step(name).operators, a.profile, b.profile, b.step(name).operators)
 
 
 SIMPLE: dict[str, Rule] = {

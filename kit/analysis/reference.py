@@ -185,7 +185,7 @@ def predicted_time(record: Record, own: Profile, reference: Profile) -> Referenc
             f"profile {own.id} is of {own.device.name} with {own.device.threads} threads, "
             f"not of the device of {record.id}: {record.device.name} with {record.device.threads}"
         )
-    prediction = predict(record.flops.operators, own, reference, elapsed_s=record.time.total_s)
+    prediction = predict(record.flops.operators, own, reference)
     if prediction.refused_because is not None:
         raise KitError(f"from {own.device.name} to {reference.device.name}: {prediction.refused_because}")
     return ReferenceTime(

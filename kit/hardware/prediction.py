@@ -2,8 +2,7 @@
 
 The ratio of times between two devices is got in three steps, all in logs:
 
-1. Curves: each operator class's share of the time on the first device (as measured where the count says, else by its
-   curves) times the ratio of the two devices' curves for those calls.
+1. Curves: the ratio of what the two devices' curves say for the workload's operators, call by call.
 2. Correction: reference workloads were timed on both devices, and step 1 can be tried on them. Its errors come from
    curves of single classes that are off, so they are shared by workloads that spend their time in the same classes: a
    Gaussian process over shares of time carries them over.
@@ -30,11 +29,12 @@ from kit.track import Model
 MAX_MEDIAN_ERROR = 0.15
 MAX_P90_ERROR = 0.40
 """Of the reference workloads, each predicted from the others: above these a pair of devices is refused."""
-SD_ALL, SD_CLASS, SD_SIZE = 0.05, 0.2, 0.1
+SD_ALL, SD_CLASS, SD_SIZE = 0.05, 0.05, 0.05
 """Standard deviations, in logs, of what curves are off by: all alike, one class in one direction, such a class in one
 dtype at one order of magnitude of its calls' time."""
 SD_REST = 0.05
-"""And of what they cannot explain."""
+"""And of what they cannot explain. Only the proportions matter: the interval is scaled by the errors that there are.
+Equal ones predicted reference workloads from each other best (30 pairs of settings of one processor)."""
 MIN_REFERENCES = 5
 
 Shares = Mapping[tuple[object, ...], float]
@@ -82,8 +82,6 @@ def predict(
     operators: Sequence[OperatorFlops],
     a: Profile,
     b: Profile,
-    *,
-    elapsed_s: float | None = None,
     operators_b: Sequence[OperatorFlops] | None = None,
 ) -> Prediction:
     """Predict what a workload that ran on device `a` takes on device `b`.
@@ -92,7 +90,6 @@ def predict(
         operators: Of the workload, as counted on `a`.
         a: Profile of the device that it ran on.
         b: Profile of the other device.
-        elapsed_s: What it took on `a`: what its operators do not account for is time between them.
         operators_b: Its operators on `b` where they are others: in another dtype, say, or with another library.
 
     Raises:
@@ -105,7 +102,7 @@ def predict(
             f"profiles {a.id} and {b.id} have {len(references)} reference workloads in common in "
             f"{main_dtype(operators)}, {MIN_REFERENCES} are needed: calibrate both with one version of the kit"
         )
-    cases = [_case(on_a.operators, on_b.operators, on_a.step_s, kernels) for on_a, on_b in references]
+    cases = [_case(on_a.operators, on_b.operators, kernels) for on_a, on_b in references]
     true = [log(on_b.step_s / on_a.step_s) for on_a, on_b in references]
     errors = [measured - case.log_ratio for measured, case in zip(true, cases, strict=True)]
     left_out = [
@@ -119,7 +116,7 @@ def predict(
     scaled = [
         abs(measured - estimate.log_ratio) / estimate.sd for measured, estimate in zip(true, left_out, strict=True)
     ]
-    estimate = _estimate(_case(operators, operators_b or operators, elapsed_s, kernels), cases, errors)
+    estimate = _estimate(_case(operators, operators_b or operators, kernels), cases, errors)
     repeat = hypot(*(median(workload.spread for workload in profile.workloads) for profile in (a, b)))
     half_width = hypot(max(scaled) * estimate.sd, repeat)
     relative = sorted(check.error for check in checks)
@@ -166,18 +163,15 @@ def _references(a: Profile, b: Profile, dtype_a: str, dtype_b: str) -> Iterator[
 def _case(
     operators_a: Sequence[OperatorFlops],
     operators_b: Sequence[OperatorFlops],
-    elapsed_s: float | None,
     kernels: tuple[Kernels, Kernels],
 ) -> _Case:
     on_a, on_b = _seconds(operators_a, kernels[0]), _seconds(operators_b, kernels[1])
     total_a, total_b = sum(on_a.values()), sum(on_b.values())
-    by_curves = log(total_b / total_a)
-    by_shares = log(_scaled(operators_a, on_a, on_b, elapsed_s))
     shares: defaultdict[tuple[object, ...], float] = defaultdict(float)
     for seconds, total in ((on_a, total_a), (on_b, total_b)):
         for key, value in seconds.items():
             shares[key] += value / total / 2
-    return _Case((by_curves + by_shares) / 2, shares)
+    return _Case(log(total_b / total_a), shares)
 
 
 def _seconds(operators: Sequence[OperatorFlops], kernels: Kernels) -> dict[tuple[object, ...], float]:
@@ -187,25 +181,6 @@ def _seconds(operators: Sequence[OperatorFlops], kernels: Kernels) -> dict[tuple
         call_s = kernels.seconds(row)
         seconds[row.operator_class, row.backward, row.dtype, floor(log10(call_s))] += row.calls * call_s
     return seconds
-
-
-def _scaled(operators: Sequence[OperatorFlops], on_a: Shares, on_b: Shares, elapsed_s: float | None) -> float:
-    """Ratio of times with each class's share as it was measured on the first device, where it was."""
-    busy: defaultdict[object, float] = defaultdict(float)
-    for row in operators:
-        if row.busy_s is None:
-            return sum(on_b.values()) / sum(on_a.values())
-        busy[row.operator_class, row.backward] += row.busy_s
-    curves_a, curves_b = _by_class(on_a), _by_class(on_b)
-    total = max(sum(busy.values()), elapsed_s or 0.0)
-    ratio = 1 - sum(busy.values()) / total
-    per_curve = sum(busy.values()) / total / sum(curves_a.values())
-    for kind, seconds in curves_b.items():
-        if kind in curves_a:
-            ratio += busy[kind] / total * seconds / curves_a[kind]
-        else:
-            ratio += seconds * per_curve
-    return ratio
 
 
 def _by_class(seconds: Shares) -> dict[object, float]:
