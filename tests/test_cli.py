@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from profiles import make_profile
 from support import RIGHT_ANSWERS, ROOT, SETUP_NOTHING, Finished
 
+from kit.hardware.profile import write_profile
 from kit.report.units import dollars
+from kit.results.store import read_record
 
 PRICE = ("device.usd_per_hour=36", "device.price_source=https://example.com/on-demand", "device.price_date=2026-11-01")
 
@@ -179,6 +182,42 @@ def test_a_run_compared_with_itself_gains_nothing(example_record: Path) -> None:
     assert content["speedup"]["ratio"] == 1
     assert {factor["ratio"] for factor in content["factors"]} == {1}
     assert content["algorithmic_efficiency"]["ratio"] == 1
+
+
+def test_a_run_has_its_own_time_on_a_reference_of_its_own_kind(example_record: Path, tmp_path: Path) -> None:
+    record = read_record(example_record)
+    mine = write_profile(make_profile(device=record.device), tmp_path / "mine.json")
+    done = kit("reference", str(example_record), "--on", str(mine), "--json")
+    content = json.loads(done.stdout)
+    assert (content["tier"], content["time_s"]) == ("measured", record.time.to_target_s)
+    shown = kit("reference", str(example_record), "--on", str(mine)).stdout
+    assert "measured" in shown
+    assert "a run on the reference device itself" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "is not in the table of specifications"),
+        (["--on", "nowhere"], "there is no reference 'nowhere'; known: a100, h100, h200"),
+        (["--on", "nowhere.json"], "nowhere.json: there is no device profile here"),
+        (["--rerun", "RECORD"], "not on the reference h200"),
+    ],
+)
+def test_a_reference_time_that_cannot_be_is_one_clear_line_and_status_2(
+    options: list[str], expected: str, example_record: Path
+) -> None:
+    done = kit("reference", str(example_record), *[str(example_record) if it == "RECORD" else it for it in options])
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert expected in done.stderr
+
+
+def test_a_profile_of_another_machine_is_no_help_to_a_comparison(example_record: Path, tmp_path: Path) -> None:
+    other = write_profile(make_profile(), tmp_path / "other.json")
+    done = kit("compare", str(example_record), str(example_record), "--profile", str(other))
+    assert done.returncode == 2
+    assert "is of Made with 2 threads; expected one of" in done.stderr
 
 
 def test_a_priced_run_leaves_its_price_and_shows_its_cost(

@@ -33,6 +33,7 @@ SLOW = {
     ".venv/bin/kit calibrate",
     ".venv/bin/kit calibrate -o profiles/here.json",
     ".venv/bin/kit calibrate --against profiles/here.json",
+    ".venv/bin/kit reference results/<run> --on profiles/here.json",
 }
 """Minutes of training, or of measuring."""
 MAY_BE_ONE = {".venv/bin/kit calibrate --against profiles/here.json"}
