@@ -57,7 +57,7 @@ def commands() -> list[Any]:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like a clone's, in which commands may leave things."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("baselines", "conf", "docs"):
+    for name in ("baselines", "benchmarks", "conf", "docs"):
         shutil.copytree(ROOT / name, folder / name)
     first = subprocess.run([BIN / "kit", "run"], cwd=folder, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stdout + first.stderr

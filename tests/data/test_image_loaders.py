@@ -276,7 +276,7 @@ def test_dali_and_torch_agree_whatever_is_asked(data: st.DataObject, photographs
         "batch_size": data.draw(st.integers(1, 50), "batch_size"),
         "shuffle": data.draw(st.booleans(), "shuffle"),
         "flip": data.draw(st.booleans(), "flip"),
-        "sizes": tuple(data.draw(st.lists(st.integers(8, 70), min_size=1, max_size=2), "sizes")),
+        "sizes": tuple(data.draw(st.lists(st.integers(24, 70), min_size=1, max_size=2), "sizes")),
         "crop_area": data.draw(st.sampled_from([None, (0.08, 1.0), (0.35, 1.0), (0.01, 0.02)]), "crop_area"),
         "channels_last": data.draw(st.booleans(), "channels_last"),
     }

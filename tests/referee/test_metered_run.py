@@ -34,7 +34,7 @@ submission = SubmissionInfo(
 )
 plan = Plan(
     track=track, submission=submission, submission_dir=folder, seed=0, device="cpu", loader="torch", count_flops=False,
-    max_steps=None, allow_busy_device=False, results_dir=results,
+    count_fully_below_s=0, max_steps=None, allow_busy_device=False, results_dir=results, cost=None,
 )
 _, path = run(plan, prepare(track, data, Request()), meters=Meters.of(sys.argv[4], allow_busy=False))
 print(path)
