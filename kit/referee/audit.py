@@ -6,12 +6,13 @@ the process that measures itself. Which windows are looked at is drawn when the 
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kit.data.prepared import Prepared
 from kit.errors import KitError
+from kit.hardware.specs import DTYPES, spec_named
 from kit.protocol import AuditedWindow, Window
 from kit.referee.replay import doubt, replay, steps_of
 from kit.results.audit import AUDIT_FILE, Audit, AuditWindow
@@ -32,7 +33,6 @@ def audit(
     tell: Callable[[Event], None],
     *,
     windows: int = WINDOWS,
-    peaks: Mapping[str, float] | None = None,
 ) -> tuple[Audit, Path]:
     """Replay the run of the record at `path` once more, compare, and write the audit beside the record.
 
@@ -41,7 +41,6 @@ def audit(
         prepared: The data that the run was on.
         tell: Hears of the start.
         windows: How many to look at.
-        peaks: Where known, operations per second that the device can do at most, by dtype.
 
     Raises:
         KitError: The operations are not counted yet, the data is not what the run was on, or the replay failed.
@@ -61,7 +60,7 @@ def audit(
     reasons = [
         *_differences(found),
         *filter(None, [doubt(steps, max(values, default=None), record, prepared.spec.test_count)]),
-        *above_peak(record, peaks or {}),
+        *above_peak(record),
     ]
     if seed is None:
         again = sum(row.flops for row in talk.done.counted.operators)
@@ -131,10 +130,14 @@ def _apart(one: float, other: float) -> bool:
     return abs(one - other) > TOLERANCE * max(one, other)
 
 
-def above_peak(record: Record, peaks: Mapping[str, float]) -> Iterable[str]:
+def above_peak(record: Record) -> Iterator[str]:
     """More operations than the device can have done while the clock ran say that the count is wrong."""
-    for dtype, peak in peaks.items():
+    spec = spec_named(record.device.name)
+    for dtype in DTYPES:
+        peak_tflops = None if spec is None else spec.peak_tflops(dtype)
+        if peak_tflops is None:
+            continue
         flops = sum(row.calls * row.flops_per_call for row in record.flops.operators if row.dtype == dtype)
-        possible = peak * record.device.count * (record.time.total_s or 0.0)
+        possible = peak_tflops * 1e12 * record.device.count * (record.time.total_s or 0.0)
         if flops > possible:
             yield f"{flops:.4g} operations in {dtype} are more than the device can do in that time ({possible:.4g})"
