@@ -260,7 +260,12 @@ class Trial:
 
     @property
     def half_width(self) -> float:
-        """Of the stated interval, relative: the larger half."""
+        """Of the stated interval, per predicted time."""
+        return (self.prediction.high - self.prediction.low) / (2 * self.prediction.ratio)
+
+    @property
+    def upper_half(self) -> float:
+        """What the interval goes up by, per predicted time."""
         return self.prediction.high / self.prediction.ratio - 1
 
 
@@ -305,11 +310,11 @@ def report(study: Study, found: Sequence[Trial]) -> str:
             f"| {np.median(not_refused):.1%} | {np.mean(not_refused):.1%} |"
         )
     covered = np.mean([trial.covered for trial in accepted])
-    width = np.median([trial.half_width for trial in accepted])
+    width, upper = (np.median([getattr(trial, name) for trial in accepted]) for name in ("half_width", "upper_half"))
     lines += [
         "",
         f"Stated 95 % intervals of pairs not refused held the truth in {covered:.1%} of {len(accepted)} cases; their "
-        f"median half-width is {width:.1%}.",
+        f"median half-width is {width:.1%} (upwards {upper:.1%}).",
         "",
         "| held-out step | median error | mean | covered |",
         "|---|---|---|---|",

@@ -6,8 +6,8 @@ The ratio of times between two devices is got in three steps, all in logs:
 2. Correction: reference workloads were timed on both devices, and step 1 can be tried on them. Its errors come from
    curves of single classes that are off, so they are shared by workloads that spend their time in the same classes: a
    Gaussian process over shares of time carries them over.
-3. Interval: each reference workload is predicted from the others. The largest error, in units of what the process
-   expected, widens its interval for the run; the table of these errors is part of the result.
+3. Interval: each reference workload is predicted from the others. The errors of those that spend their time as the
+   run does say how far its prediction may be off; the table of these errors is part of the result.
 
 Where reference workloads are predicted badly, nothing is predicted.
 """
@@ -33,8 +33,11 @@ SD_ALL, SD_CLASS, SD_SIZE = 0.05, 0.05, 0.05
 """Standard deviations, in logs, of what curves are off by: all alike, one class in one direction, such a class in one
 dtype at one order of magnitude of its calls' time."""
 SD_REST = 0.05
-"""And of what they cannot explain. Only the proportions matter: the interval is scaled by the errors that there are.
+"""And of what they cannot explain. Only the proportions matter: the interval comes from the errors that there are.
 Equal ones predicted reference workloads from each other best (30 pairs of settings of one processor)."""
+UNLIKE = 0.1
+"""Weight of the errors of all reference workloads alike, beside one that spends all its time as the run does (1)."""
+STANDARD_ERRORS = 2.0
 MIN_REFERENCES = 5
 
 Shares = Mapping[tuple[object, ...], float]
@@ -106,24 +109,23 @@ def predict(
     true = [log(on_b.step_s / on_a.step_s) for on_a, on_b in references]
     errors = [measured - case.log_ratio for measured, case in zip(true, cases, strict=True)]
     left_out = [
-        _estimate(case, cases[:index] + cases[index + 1 :], errors[:index] + errors[index + 1 :])
+        _log_ratio(case, cases[:index] + cases[index + 1 :], errors[:index] + errors[index + 1 :])
         for index, case in enumerate(cases)
     ]
     checks = tuple(
-        Check(workload=on_a.name, ratio=exp(measured), predicted=exp(estimate.log_ratio))
-        for (on_a, _), measured, estimate in zip(references, true, left_out, strict=True)
+        Check(workload=on_a.name, ratio=exp(measured), predicted=exp(predicted))
+        for (on_a, _), measured, predicted in zip(references, true, left_out, strict=True)
     )
-    scaled = [
-        abs(measured - estimate.log_ratio) / estimate.sd for measured, estimate in zip(true, left_out, strict=True)
-    ]
-    estimate = _estimate(_case(operators, operators_b or operators, kernels), cases, errors)
-    repeat = hypot(*(median(workload.spread for workload in profile.workloads) for profile in (a, b)))
-    half_width = hypot(max(scaled) * estimate.sd, repeat)
+    case = _case(operators, operators_b or operators, kernels)
+    off = _error_like(case, cases, [one - other for one, other in zip(true, left_out, strict=True)])
+    # A spread is twice what the slots of one time are off by.
+    repeat = hypot(*(median(workload.spread for workload in profile.workloads) / 2 for profile in (a, b)))
+    log_ratio, half_width = _log_ratio(case, cases, errors), hypot(STANDARD_ERRORS * off, repeat)
     relative = sorted(check.error for check in checks)
     return Prediction(
-        ratio=exp(estimate.log_ratio),
-        low=exp(estimate.log_ratio - half_width),
-        high=exp(estimate.log_ratio + half_width),
+        ratio=exp(log_ratio),
+        low=exp(log_ratio - half_width),
+        high=exp(log_ratio + half_width),
         checks=checks,
         median_error=float(np.quantile(relative, 0.5)),
         p90_error=float(np.quantile(relative, 0.9)),
@@ -144,12 +146,6 @@ class _Case:
 
     log_ratio: float
     shares: Shares
-
-
-@dataclass(frozen=True)
-class _Estimate:
-    log_ratio: float
-    sd: float
 
 
 def _references(a: Profile, b: Profile, dtype_a: str, dtype_b: str) -> Iterator[tuple[WorkloadTime, WorkloadTime]]:
@@ -190,13 +186,25 @@ def _by_class(seconds: Shares) -> dict[object, float]:
     return found
 
 
-def _estimate(case: _Case, cases: Sequence[_Case], errors: Sequence[float]) -> _Estimate:
-    """Step 1 corrected by the errors of other cases: the mean and deviation of a Gaussian process."""
+def _log_ratio(case: _Case, cases: Sequence[_Case], errors: Sequence[float]) -> float:
+    """Step 1 corrected by the errors of other cases: the mean of a Gaussian process."""
     between = np.array([[_covariance(one.shares, other.shares) for other in cases] for one in cases])
     to_case = np.array([_covariance(case.shares, other.shares) for other in cases])
     weights = np.linalg.solve(between + SD_REST**2 * np.eye(len(cases)), to_case)
-    variance = _covariance(case.shares, case.shares) + SD_REST**2 - float(weights @ to_case)
-    return _Estimate(case.log_ratio + float(weights @ np.array(errors)), sqrt(variance))
+    return case.log_ratio + float(weights @ np.array(errors))
+
+
+def _error_like(case: _Case, cases: Sequence[_Case], errors: Sequence[float]) -> float:
+    """Root mean square of errors in logs, by how much of their time the cases spend in the same classes, squared."""
+    weights = np.array([_in_common(case.shares, other.shares) ** 2 for other in cases])
+    squares = np.square(errors)
+    return sqrt(float(weights @ squares + UNLIKE * squares.mean()) / (float(weights.sum()) + UNLIKE))
+
+
+def _in_common(one: Shares, other: Shares) -> float:
+    """0 to 1."""
+    one_class, other_class = _by_class(one), _by_class(other)
+    return sum(min(share, other_class[key]) for key, share in one_class.items() if key in other_class)
 
 
 def _covariance(one: Shares, other: Shares) -> float:
