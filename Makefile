@@ -1,5 +1,7 @@
 # Needs Python 3.11 or newer, make and the package registry; everything else is installed into .venv.
 PYTHON ?= python3
+# Processes that tests run in, each on a core of its own.
+WORKERS ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -9,8 +11,8 @@ READY  := $(VENV)/.ready
 run: $(READY)  ## train the baseline on the embedded default track and leave its record under results/
 	$(BIN)/kit run
 
-test: $(READY)  ## the test suite; PYTEST_ARGS=--slow adds the long ones
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(READY)  ## the test suite, on two cores; PYTEST_ARGS="--slow --long --fuzz 100000" adds the rest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -21,9 +23,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# A stamp, written last: an interrupted installation is done again.
+# A stamp, written last: an interrupted installation is done again, from nothing, as half a package stops pip.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kit needs Python 3.11 or newer; name one with make PYTHON=...")'
+	[ -e $@ ] || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .

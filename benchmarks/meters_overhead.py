@@ -26,7 +26,6 @@ from kit.data.sources import Request
 from kit.meters.meters import Meters
 from kit.meters.rapl import RaplMeter
 from kit.referee.run import Plan, run
-from kit.results.record import SubmissionInfo
 from kit.submission import manifest
 
 ROOT = Path(__file__).parents[1]
@@ -39,18 +38,12 @@ def referee(results: Path, data: Path, *, meters: Meters) -> float:
     submission = manifest.load(SUBMISSION)
     plan = Plan(
         track=load_track("digits"),
-        submission=SubmissionInfo(
-            name=submission.name,
-            authors=submission.authors,
-            date=submission.date.isoformat(),
-            base=submission.base,
-            source_sha256=manifest.source_sha256(SUBMISSION),
-            config=submission.config,
-        ),
+        submission=manifest.describe(SUBMISSION, submission, submission.config),
         submission_dir=SUBMISSION,
         seed=0,
         device="cpu",
         loader="torch",
+        isolation="process",
         count_flops=False,
         count_fully_below_s=0,
         max_steps=None,
@@ -72,8 +65,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.one:
         state, results, data = arguments.one
-        off = Meters(None, "switched off", RaplMeter(Path("/nonexistent")))
-        meters = Meters.of(UUID, allow_busy=False) if state == "on" else off
+        off = Meters([], "switched off", RaplMeter(Path("/nonexistent")))
+        meters = Meters.of([UUID], allow_busy=False) if state == "on" else off
         print(json.dumps(referee(Path(results), Path(data), meters=meters)))
         return
     with tempfile.TemporaryDirectory() as name:

@@ -1,8 +1,8 @@
 """What does being refereed cost? The baseline's own training loop as a bare script, against `kit run`.
 
-Both train in a process of their own, from the same seed, with the same loader on the same prepared files, and are
-timed from the start of training (data not yet read) to the evaluation that reaches the target. They alternate, and so
-does which of them goes first.
+Both train in a process of their own, from the same seed, on the same prepared files, and are timed from the start of
+training (data not yet read) to the evaluation that reaches the target. They alternate, and so does which of them goes
+first.
 
     python benchmarks/referee_overhead.py [--pairs 20] [--loader dali]
 """
@@ -16,26 +16,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-from kit.data.loaders import Kind
 
 ROOT = Path(__file__).parents[1]
 SUBMISSION = ROOT / "baselines" / "digits_cnn"
 
 
 class BareRun:
-    """What a script would do for itself: read the data, make a loader, compare predictions with labels it has."""
+    """What a script would do for itself: read the data, compare predictions with labels it has."""
 
-    def __init__(self, seed: int, loader: Kind, prepared: Any, config: dict[str, Any]) -> None:
+    def __init__(self, prepared: Any, config: dict[str, Any]) -> None:
         import torch
 
         self.config = SimpleNamespace(**config)
         self.device = torch.device("cpu")
-        self.seed = seed
-        self._loader = loader
+        self.rank, self.world_size = 0, 1
         self._prepared = prepared
 
     def start(self) -> None:
@@ -57,20 +55,11 @@ class BareRun:
 
         return torch.randn(n, 1, 8, 8), torch.randint(10, (n,))
 
-    def loader(self, split: str, batch_size: int, **options: Any) -> Any:
-        """The kit's loader, without the kit around it."""
-        from kit.data.augment import ArrayOptions
-        from kit.data.loaders import array_loader
+    def arrays(self, split: str) -> Any:
+        """Training images and labels, as they lie in memory."""
+        import torch
 
-        return array_loader(
-            self._loader,
-            self._data.train_images,
-            self._data.train_labels,
-            self._prepared.spec,
-            ArrayOptions(batch_size=batch_size, shuffle=True, **options),
-            seed=self.seed,
-            device=self.device,
-        )
+        return torch.from_numpy(self._data.train_images), torch.from_numpy(self._data.train_labels)
 
     def evaluate(self, model: Any) -> Any:
         """Accuracy on the test set."""
@@ -88,11 +77,8 @@ class BareRun:
         print(scalars, file=sys.stderr)
 
 
-def bare(seed: int, loader: Kind, data_dir: Path) -> None:
+def bare(seed: int, data_dir: Path) -> None:
     """Train once and print the seconds from start to target."""
-    if loader == "dali":
-        import nvidia.dali.plugin.pytorch  # noqa: F401
-
     from kit.data.prepared import read
     from kit.submission.manifest import load
     from kit.trainer.run import seed_everything
@@ -103,7 +89,7 @@ def bare(seed: int, loader: Kind, data_dir: Path) -> None:
     assert spec.loader is not None
     submission = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(submission)
-    run = BareRun(seed, loader, read(data_dir / "digits"), load(SUBMISSION).config)
+    run = BareRun(read(data_dir / "digits"), load(SUBMISSION).config)
     model = submission.setup(run)
     start = time.monotonic()
     run.start()
@@ -111,15 +97,15 @@ def bare(seed: int, loader: Kind, data_dir: Path) -> None:
     print(json.dumps(time.monotonic() - start))
 
 
-def time_bare(seed: int, loader: str, data_dir: Path) -> float:
+def time_bare(seed: int, data_dir: Path) -> float:
     """Seconds of one bare script."""
-    command = [sys.executable, __file__, "--bare", str(seed), "--loader", loader, "--data-dir", str(data_dir)]
+    command = [sys.executable, __file__, "--bare", str(seed), "--data-dir", str(data_dir)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     return float(json.loads(done.stdout))
 
 
-def time_refereed(seed: int, loader: str, data_dir: Path) -> float:
-    """Seconds of one `kit run`, from its record."""
+def time_refereed(seed: int, loader: str, data_dir: Path, *more: str) -> float:
+    """Seconds to the target of one `kit run`, from its record."""
     with tempfile.TemporaryDirectory() as results:
         places = [f"results_dir={results}", f"data_dir={data_dir}"]
         command = [
@@ -130,6 +116,7 @@ def time_refereed(seed: int, loader: str, data_dir: Path) -> float:
             f"seed={seed}",
             f"loader={loader}",
             "count_flops=false",
+            *more,
             *places,
         ]
         subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
@@ -146,16 +133,19 @@ def main() -> None:
     parser.add_argument("--bare", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare is not None:
-        bare(arguments.bare, arguments.loader, arguments.data_dir)
+        bare(arguments.bare, arguments.data_dir)
         return
     with tempfile.TemporaryDirectory() as folder:
         data_dir = arguments.data_dir or Path(folder)
         time_refereed(0, arguments.loader, data_dir)  # prepares the data and warms the page cache
         pairs: list[tuple[float, float]] = []
         for seed in range(arguments.pairs):
-            order = [time_bare, time_refereed] if seed % 2 else [time_refereed, time_bare]
-            seconds = {timed: timed(seed, arguments.loader, data_dir) for timed in order}
-            pairs.append((seconds[time_bare], seconds[time_refereed]))
+            sides = {
+                "bare": partial(time_bare, seed, data_dir),
+                "refereed": partial(time_refereed, seed, arguments.loader, data_dir),
+            }
+            seconds = {name: sides[name]() for name in sorted(sides, reverse=bool(seed % 2))}
+            pairs.append((seconds["bare"], seconds["refereed"]))
             print(f"seed {seed:3d}   bare {pairs[-1][0]:.3f} s   refereed {pairs[-1][1]:.3f} s", flush=True)
     ratios = sorted(refereed / alone for alone, refereed in pairs)
     quarter = len(ratios) // 4

@@ -12,7 +12,7 @@ from kit.protocol import first_problem
 from kit.track import Track
 
 
-def shipped(name: Literal["conf", "baselines"]) -> Path:
+def shipped(name: Literal["conf", "baselines", "submissions"]) -> Path:
     """A folder that ships with the kit: beside the modules when installed, at the top of a checkout."""
     package = Path(kit.__file__).parent
     installed = package / "_shipped" / name

@@ -9,12 +9,13 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from hydra import compose, initialize_config_dir
 from hydra import main as hydra_main
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
@@ -30,8 +31,11 @@ from kit.analysis.reference import Reference
 from kit.catalog import shipped
 from kit.errors import KitError
 from kit.hardware.machine import choose_device
+from kit.hardware.turn import WhenBusy
 from kit.referee.run import Plan
-from kit.results.record import PUBLIC_PAGE, Cost, SubmissionInfo, latest_date
+from kit.results.record import PUBLIC_PAGE, Cost, IsolationMode, latest_date
+from kit.slurm.launcher import UNREACHED, known_to_hydra
+from kit.slurm.settings import SlurmSettings, read_settings
 from kit.submission import manifest
 from kit.track import Model, Track
 
@@ -45,6 +49,10 @@ class DeviceChoice(Model):
     """`device=`."""
 
     type: Literal["auto", "cpu", "cuda"]
+    count: int = Field(ge=1, default=1, strict=True)
+    """Ranks that train together, on a GPU each or sharing the CPU."""
+    when_busy: WhenBusy = "wait"
+    """What to do while another run is timed on the device."""
     profile: Path | None = None
     """What `kit calibrate` measured of it."""
     usd_per_hour: float | None = Field(default=None, ge=0, strict=True)
@@ -58,7 +66,9 @@ class DeviceChoice(Model):
             KitError: It is given in part, or its source or date is none.
         """
         given = {
-            name: value for name, value in self.model_dump(exclude={"type", "profile"}).items() if value is not None
+            name: value
+            for name, value in self.model_dump(exclude={"type", "count", "when_busy", "profile"}).items()
+            if value is not None
         }
         if not given:
             return None
@@ -100,7 +110,7 @@ class Configuration(Model):
     logger: LoggerChoice
     seed: int = Field(ge=0, lt=2**32)
     loader: Literal["dali", "torch"]
-    isolation: Literal["process"]
+    isolation: IsolationMode
     count_flops: bool
     max_steps: int | None = Field(ge=1)
     allow_busy_device: bool
@@ -125,24 +135,20 @@ class Configuration(Model):
             )
         return Plan(
             track=self.track,
-            submission=SubmissionInfo(
-                name=submission.name,
-                authors=submission.authors,
-                date=submission.date.isoformat(),
-                base=submission.base,
-                source_sha256=manifest.source_sha256(folder),
-                config=self.config,
-            ),
+            submission=manifest.describe(folder, submission, self.config),
             submission_dir=folder,
             seed=self.seed,
             device=choose_device(self.device.type),
             loader=self.loader,
+            isolation=self.isolation,
             count_flops=self.count_flops,
             max_steps=self.max_steps,
             allow_busy_device=self.allow_busy_device,
             count_fully_below_s=self.count_fully_below_s,
             results_dir=self.results_dir,
             cost=self.device.cost(),
+            ranks=self.device.count,
+            when_busy=self.device.when_busy,
         )
 
 
@@ -238,18 +244,22 @@ class SubmissionSearchPath(SearchPathPlugin):
 
 def register() -> None:
     """Make the group `submission` known to Hydra; calling again changes nothing."""
-    for plugin in (SubmissionSource, SubmissionSearchPath):
+    for plugin in (SubmissionSource, SubmissionSearchPath, known_to_hydra()):
         Plugins.instance().register(plugin)
 
 
-def run_hydra(arguments: list[str], task: Callable[[Configuration], None]) -> None:
-    """Hand the arguments to Hydra, which calls `task` once per run.
+def run_hydra(arguments: list[str], task: Callable[[Configuration], None]) -> int:
+    """Hand the arguments to Hydra, which calls `task` once per run, or has its launcher make the runs elsewhere.
+
+    Returns:
+        How many runs that were made elsewhere did not reach their target.
 
     Raises:
         KitError: A mistake in the arguments, in one line.
     """
     register()
     mistakes: list[KitError] = []
+    unreached: list[int] = []
 
     def composed(config: DictConfig) -> None:
         try:
@@ -257,6 +267,7 @@ def run_hydra(arguments: list[str], task: Callable[[Configuration], None]) -> No
         except KitError as error:  # kept from Hydra, which would add lines of its own; the other runs of a sweep go on
             mistakes.append(error)
 
+    setattr(composed, UNREACHED, unreached)
     entry = hydra_main(version_base="1.3", config_path=str(shipped("conf").resolve()), config_name="config")(composed)
     # argparse takes all positional arguments in one stretch: options may stand anywhere if they come first here.
     arguments = sorted(arguments, key=lambda argument: "=" in argument and not argument.startswith("-"))
@@ -264,6 +275,21 @@ def run_hydra(arguments: list[str], task: Callable[[Configuration], None]) -> No
         entry()
     if mistakes:
         raise KitError("; ".join(dict.fromkeys(map(str, mistakes))))
+    return len(unreached)
+
+
+def slurm_settings(overrides: Sequence[str]) -> SlurmSettings:
+    """`hydra.launcher` as conf/hydra/launcher/slurm.yaml and the command line have it.
+
+    Raises:
+        KitError: A mistake in the overrides.
+    """
+    register()
+    with _one_line_errors(), initialize_config_dir(str(shipped("conf").resolve()), version_base="1.3"):
+        composed = compose("config", ["hydra/launcher=slurm", *overrides], return_hydra_config=True)
+        content = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
+    assert isinstance(content, dict)
+    return read_settings({str(name): value for name, value in content.items()})
 
 
 def validate(config: DictConfig) -> Configuration:

@@ -9,4 +9,14 @@ class KitError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))
+        super().__init__(escaped(message))
+
+
+def escaped(text: str) -> str:
+    """A stranger's words in one line, with nothing in it that a terminal would obey."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def without_place(error: KitError, place: object) -> str:
+    """What an error says, without the path that it begins with: for pages that are read elsewhere."""
+    return str(error).removeprefix(escaped(f"{place}"))

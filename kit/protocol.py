@@ -31,6 +31,8 @@ Phase = Literal["training", "optimizer", "evaluation"]
 FailureKind = Literal["crashed", "out_of_memory", "invalid"]
 Scalar = Annotated[float, Field(allow_inf_nan=False)] | None
 ScalarName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$", max_length=64)]
+Word = Annotated[str, Field(max_length=128, pattern=r"^[ -~]*$")]
+"""An operator, a class of them or a dtype, in plain characters."""
 Text = Annotated[str, Field(max_length=64 << 10)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Operations = Annotated[int, Field(ge=0, lt=2**100)]
@@ -77,6 +79,8 @@ class Job(Message):
     loader: Literal["dali", "torch"]
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Training ends after so many optimizer steps."""
+    wait_s: Annotated[float, Field(gt=0)] = 60.0
+    """So long one rank waits for another."""
     counting: bool
     """A replay: count operations, compile nothing."""
     sampling_seed: Count | None = None
@@ -151,8 +155,8 @@ class OperatorCount(Message):
     do their bytes.
     """
 
-    operator_class: Annotated[str, Field(max_length=32)]
-    dtype: Annotated[str, Field(max_length=32)]
+    operator_class: Word
+    dtype: Word
     phase: Phase
     backward: bool = False
     """Of a kind that only backward passes call; a product is a product in either pass."""
@@ -168,7 +172,7 @@ class OperatorCount(Message):
 class UncountedOperator(Message):
     """An operator that computes but has no rule."""
 
-    operator: Annotated[str, Field(max_length=128)]
+    operator: Word
     calls: Count
     bytes: Count
     busy_s: Annotated[float, Field(ge=0, lt=1e12)]
@@ -177,7 +181,7 @@ class UncountedOperator(Message):
 class DeclaredOperator(Message):
     """An operator that is counted by a rule of the submission's own."""
 
-    operator: Annotated[str, Field(max_length=128)]
+    operator: Word
     calls: Count
     flops: Operations
 
@@ -208,9 +212,9 @@ class AuditedWindow(Message):
 
     first: Count
     ticks: Count
-    counted: Annotated[dict[str, Operations], Field(max_length=32)]
-    profiled: Annotated[dict[str, Operations], Field(max_length=32)]
-    unread: Annotated[list[str], Field(max_length=32)]
+    counted: Annotated[dict[Word, Operations], Field(max_length=32)]
+    profiled: Annotated[dict[Word, Operations], Field(max_length=32)]
+    unread: Annotated[list[Word], Field(max_length=32)]
     """Classes with operators whose shapes the profiler did not keep; left out of both."""
     elsewhere_flops: Operations
     """Of the profiled ones, on other threads than that of `train` and its backward passes."""
@@ -324,12 +328,18 @@ class Channel(Generic[M]):
         if not self._fill(first := bytearray(1), deadline_ns):
             return None
         frame_deadline_ns = monotonic_ns() + int(FRAME_S * 1e9)
+        dawdling = deadline_ns is None or frame_deadline_ns < deadline_ns
         if deadline_ns is not None:
             frame_deadline_ns = min(frame_deadline_ns, deadline_ns)
 
         def read(size: int) -> bytearray:
-            if size and not self._fill(data := bytearray(size), frame_deadline_ns):
-                raise ConnectionLost("the connection ended inside a message")
+            try:
+                if size and not self._fill(data := bytearray(size), frame_deadline_ns):
+                    raise ConnectionLost("the connection ended inside a message")
+            except TimeoutError:
+                if dawdling:
+                    raise ProtocolError(f"a message was not complete after {FRAME_S:g} s") from None
+                raise
             return data if size else bytearray()
 
         magic, header_bytes, payload_bytes = HEAD.unpack(first + read(HEAD.size - 1))
@@ -355,6 +365,14 @@ class Channel(Generic[M]):
             predictions = np.frombuffer(payload, PREDICTIONS_DTYPE).reshape(message.shape)
         descriptor = self._descriptors.pop() if self._descriptors else None
         return Received(message, at_ns, predictions, descriptor)
+
+    def something_came(self) -> bool:
+        """Whether there is anything of a message to receive."""
+        self._sock.settimeout(0)
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:  # nothing, or the connection is gone
+            return False
 
     def close(self) -> None:
         """Close the socket."""
@@ -401,3 +419,8 @@ def first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
     return f"{where}: {problem['msg']}" if where else problem["msg"]
+
+
+def printable(text: str) -> str:
+    """What an untrusted process said, without what a terminal would obey."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

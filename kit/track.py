@@ -28,6 +28,16 @@ class Limits(Model):
     evaluations: int = Field(gt=0, default=1000)
     message_bytes: int = Field(gt=0, default=64 << 20)
     """Largest message that the referee reads."""
+    memory_bytes: int = Field(gt=0, default=64 << 30)
+    """Of all processes of a sealed run; never more than nine tenths of the machine's."""
+    processes: int = Field(gt=0, default=4096)
+    """Of a sealed run, threads included."""
+    scratch_bytes: int = Field(gt=0, default=16 << 30)
+    """What a sealed run can write to its scratch folder, and once more to shared memory; both lie in memory."""
+    rank_stopped_s: float = Field(gt=0, default=5)
+    """Of several ranks, one that is stopped (SIGSTOP) for so long ends the run."""
+    rank_wait_s: float = Field(gt=0, default=60)
+    """So long one rank waits for another in a collective, at an evaluation and at the end; then the run has failed."""
 
 
 class Track(Model):

@@ -1,26 +1,43 @@
 """Fixtures: writing a submission in a few lines, and running it through the command a user would type."""
 
+import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from fake_nvml import FakeNvml, build
+from hypothesis import settings
 from support import ROOT, Finished
+
+from kit.hardware.turn import FOLDER_VARIABLE
+
+settings.register_profile("kit", deadline=None)  # a busy machine is no failure
+settings.load_profile("kit")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--long", action="store_true", help="also run the tests marked long")
+    parser.addoption("--fuzz", type=int, default=300, help="inputs that each reader of hostile bytes is given")
+
+
+def pytest_configure() -> None:
+    """Give each worker of pytest-xdist a core: trainings that share cores wait minutes for each other's threads."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if "slow" in item.keywords and not config.getoption("--slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: add --slow"))
+        for much in ("slow", "long"):
+            if much in item.keywords and not config.getoption(f"--{much}"):
+                item.add_marker(pytest.mark.skip(reason=f"{much}: add --{much}"))
         if "gpu" in item.keywords and (reason := _no_gpu()):
             item.add_marker(pytest.mark.skip(reason=reason))
 
@@ -29,6 +46,24 @@ def _no_gpu() -> str | None:
     import torch
 
     return None if torch.cuda.is_available() else "needs an NVIDIA GPU: torch finds none here"
+
+
+@pytest.fixture
+def fuzz_inputs(request: pytest.FixtureRequest) -> int:
+    """How many inputs a reader of hostile bytes is given."""
+    amount: int = request.config.getoption("--fuzz")
+    return amount
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """These tests and other runs on the machine do not wait for each other."""
+    before = os.environ.get(FOLDER_VARIABLE)
+    os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("locks"))
+    yield
+    os.environ.pop(FOLDER_VARIABLE)
+    if before is not None:
+        os.environ[FOLDER_VARIABLE] = before
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,22 @@
 """A record to start from."""
 
+import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from kit.analysis.material import FoundRun
+from kit.analysis.result import Result, result_of
 from kit.results.record import (
     Device,
     Energy,
     Evaluation,
     Flops,
     GitState,
+    HiddenLabels,
     Isolation,
     Memory,
+    Official,
     OperatorFlops,
     Record,
     Software,
@@ -20,6 +26,7 @@ from kit.results.record import (
     TrackInfo,
     UncountedOperator,
 )
+from kit.results.signing import Verification
 from kit.track import Limits
 
 
@@ -83,3 +90,55 @@ def make_record(**differently: Any) -> Record:
         "isolation": Isolation(mode="process", defences=("descriptor",)),
     }
     return Record(**content | differently)
+
+
+def make_official(index: int = 0, **differently: Any) -> Official:
+    """The mark of an organizer's run, one of five."""
+    content: dict[str, Any] = {
+        "pack_sha256": None,
+        "split": "published",
+        "seed_index": index,
+        "seeds": 5,
+        "calibration": None,
+        "labels": HiddenLabels(images=1000, chance=0.1, groups=10),
+    }
+    return Official(**content | differently)
+
+
+def make_entry(
+    *times_s: float | None,
+    name: str = "made",
+    official: dict[str, Any] | None = None,
+    best: float = 0.5,
+    evaluations: int = 1,
+    **differently: Any,
+) -> list[Record]:
+    """The official runs of one submission, one for each time to the target; None is a run that missed it."""
+    records = []
+    source = hashlib.sha256(name.encode()).hexdigest()
+    for index, time_s in enumerate(times_s):
+        value = best if time_s is None else 0.95
+        verdict = Evaluation(elapsed_s=time_s or 9.0, evaluation_s=0.0, value=value, reached=time_s is not None)
+        content: dict[str, Any] = {
+            "id": f"20261124T12000{index}Z-made-{name}-s{index}-{source[:6]}",
+            "seed": 100 + index,
+            "submission": make_record().submission.model_copy(update={"name": name, "source_sha256": source}),
+            "outcome": "missed" if time_s is None else "reached",
+            "reason": "fell short" if time_s is None else None,
+            "time": Time(to_target_s=time_s, total_s=time_s or 10.0, setup_s=99.0, evaluation_s=0.0),
+            "evaluations": (verdict,) * evaluations,
+            "flops": Flops(method="replay", train_total=10**12, evaluation_total=0, trusted=True),
+            "official": make_official(index, **{"seeds": len(times_s)} | (official or {})),
+        }
+        records.append(make_record(**content | differently))
+    return records
+
+
+def make_results(*times_s: float | None, **how: Any) -> list[Result]:
+    """What the runs of such an entry come to."""
+    return [result_of(record) for record in make_entry(*times_s, **how)]
+
+
+def found(records: Iterable[Record], signature: Verification | None = None) -> list[FoundRun]:
+    """Runs as they would lie in the results, each in a folder of its id; unsigned if nothing else is said."""
+    return [FoundRun(record.id, result_of(record), signature or Verification(state="missing")) for record in records]

@@ -25,7 +25,8 @@ def request(fake: FakeNvml, folder: Path, *, window_s: float, load: str, **more:
         window_s: Length of the window.
         load: Power in the window, as in `constant 300`; around it the script has 70 W.
         more: `events` are further lines for the script, with the seconds after `go` that stand for {0}, {1} in them;
-            `unrest` is power between setup and `go`, `rest` after the window; `step_s`, `allow_busy`, `uuid`.
+            `unrest` is power between setup and `go`, `rest` after the window; `step_s`, `allow_busy`, `uuid`,
+            or `uuids` of the first devices.
     """
     content = {"script": str(fake.script), "library": str(fake.library), "origin_s": fake.origin_s, "text": fake.text}
     content |= {"folder": str(folder), "window_s": window_s, "load": load, "uuid": UUID, **more}
@@ -36,7 +37,8 @@ def play(wanted: dict[str, Any]) -> dict[str, Any]:
     """Run one window, and say what the meters read and what is true."""
     text = wanted["text"].replace("SELF", str(os.getpid()))
     fake = FakeNvml(Path(wanted["library"]), Path(wanted["script"]), text)
-    meters = Meters.of(wanted["uuid"], allow_busy=wanted.get("allow_busy", False))
+    uuids = wanted.get("uuids", [wanted["uuid"]])
+    meters = Meters.of(uuids, allow_busy=wanted.get("allow_busy", False))
     meters.start()
     if "unrest" in wanted:
         fake.add(f"power {fake.now_s} {wanted['unrest']}")
@@ -56,7 +58,8 @@ def play(wanted: dict[str, Any]) -> dict[str, Any]:
     folder = Path(wanted["folder"])
     readings = meters.read(folder, go_ns, stop_ns, step_s=wanted.get("step_s"), torch_peak_bytes=None)
     parts = {"energy": readings.energy, "memory": readings.memory, "conditions": readings.conditions}
-    return {"true_j": fake.true_j(go_s, stop_s)} | {
+    true_j = sum(fake.true_j(go_s, stop_s, device) for device in range(len(uuids)))
+    return {"true_j": true_j} | {
         name: None if part is None else part.model_dump() for name, part in (parts | {"trace": readings.trace}).items()
     }
 

@@ -1,9 +1,15 @@
 """What tests share beside fixtures."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from kit.errors import KitError
+from kit.referee import sandbox
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +29,15 @@ def answers():
     labels = torch.from_numpy(load().test_labels)
     return torch.nn.functional.one_hot(labels, 10).float()
 """
+
+
+def why_no_sandbox() -> str | None:
+    """Why nothing can be sealed on this machine; None where it can."""
+    try:
+        sandbox.require()
+    except KitError as error:
+        return str(error)
+    return None
 
 
 @dataclass
@@ -45,3 +60,15 @@ class Finished:
         """The record of the only run."""
         content: dict[str, Any] = json.loads((self.run_dir / "record.json").read_text())
         return content
+
+
+def kit(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A `kit` command, from wherever a user would give it, on a wide terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "kit.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+    )

@@ -36,7 +36,7 @@ def kit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         (["track=nothing"], "there is no track 'nothing'; available: cifar10, cifar10_96, digits"),
         (
             ["submission=baselines/nothing"],
-            "there is no submission 'baselines/nothing'; available: baselines/digits_cnn",
+            "there is no submission 'baselines/nothing'; available: baselines/",
         ),
         (["device=tpu"], "there is no device 'tpu'; available: auto, cpu, cuda"),
         (["config.lrr=1"], "config.lrr"),
@@ -51,7 +51,7 @@ def kit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         (["track.target=1.5"], "track.target: input should be less than or equal to 1, got 1.5"),
         (["track.limits.run_s=0"], "track.limits.run_s: input should be greater than 0"),
         (["loader=pil"], "loader: input should be 'dali' or 'torch', got 'pil'"),
-        (["isolation=none"], "isolation: input should be 'process', got 'none'"),
+        (["isolation=none"], "isolation: input should be 'process' or 'sandbox', got 'none'"),
         (["data_dir=/proc/nothing/here"], "cannot prepare digits in /proc/nothing/here/digits"),
         (["results_dir=/proc/nothing/here"], "cannot write results to /proc/nothing/here"),
         (["device.usd_per_hour=3"], "device.usd_per_hour without device.price_source, device.price_date"),
@@ -98,7 +98,7 @@ def test_help_lists_groups_submissions_and_hyperparameters() -> None:
     done = kit("run", "--help")
     assert done.returncode == 0
     for expected in (
-        "submission: baselines/digits_cnn",
+        "baselines/digits_cnn",
         "track: cifar10, cifar10_96, digits",
         "logger: none, wandb",
         "lr: 0.1",

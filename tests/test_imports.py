@@ -8,21 +8,37 @@ from support import ROOT
 
 LAYERS = [
     {"cli"},
-    {"configuration", "doctor"},
-    {"referee", "submission", "report"},
+    {"configuration", "doctor", "score"},
+    {"report"},
+    {"submission"},
+    {"referee"},
     {"analysis"},
-    {"meters"},
+    {"meters", "slurm"},
     {"hardware"},
     {"results", "data", "catalog"},
     {"protocol"},
-    {"track", "errors", "version"},
+    {"track", "errors", "tree", "version"},
 ]
 """From the top; a module imports from its own package and from layers below its own."""
-TRAINER_MAY = {"trainer", "data", "protocol", "track", "errors", "version"}
+TRAINER_MAY = {"trainer", "data", "protocol", "track", "errors", "tree", "version"}
 REFEREE_ALSO = {"trainer.supervisor"}
 CALIBRATION_ALSO = {"trainer.flops", "trainer.counting"}
 """Curves and records must speak one language; calibration runs nobody's code but the kit's."""
-HEAVY = {"torch", "torchvision", "nvidia", "hydra", "omegaconf", "wandb", "sklearn", "duckdb", "scipy", "matplotlib"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "nvidia",
+    "hydra",
+    "hydra_plugins",
+    "omegaconf",
+    "submitit",
+    "wandb",
+    "sklearn",
+    "duckdb",
+    "scipy",
+    "matplotlib",
+    "cryptography",
+}
 MAY_BE_HEAVY = {
     "kit/configuration.py": {"hydra", "omegaconf"},
     "kit/hardware/calibration/calibrate.py": {"torch"},
@@ -32,6 +48,7 @@ MAY_BE_HEAVY = {
     "kit/hardware/calibration/settings.py": {"torch"},
     "kit/hardware/calibration/suite.py": {"torch"},
     "kit/hardware/calibration/workloads.py": {"torch"},
+    "kit/slurm/launcher.py": {"hydra", "hydra_plugins"},
     "kit/trainer/auditing.py": {"torch"},
     "kit/trainer/counting.py": {"torch"},
     "kit/trainer/flops.py": {"torch"},

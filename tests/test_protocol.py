@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -96,6 +97,7 @@ def arrive(data: bytes) -> list[Received[ToReferee]]:
 counts = st.integers(0, 2**53 - 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 text = st.text(max_size=40)
+words = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=128)
 names = st.from_regex(r"[a-z0-9][a-z0-9_]{0,20}", fullmatch=True)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | finite | text,
@@ -104,8 +106,8 @@ plain = st.recursive(
 )
 operator_counts = st.builds(
     OperatorCount,
-    operator_class=st.text(max_size=32),
-    dtype=st.text(max_size=32),
+    operator_class=words,
+    dtype=words,
     phase=st.sampled_from(["training", "optimizer", "evaluation"]),
     backward=st.booleans(),
     calls=counts,
@@ -113,9 +115,7 @@ operator_counts = st.builds(
     bytes=counts,
     busy_s=st.none() | st.floats(0, 1e9),
 )
-uncounted = st.builds(
-    UncountedOperator, operator=st.text(max_size=128), calls=counts, bytes=counts, busy_s=st.floats(0, 1e9)
-)
+uncounted = st.builds(UncountedOperator, operator=words, calls=counts, bytes=counts, busy_s=st.floats(0, 1e9))
 steps = st.builds(Steps, optimizer_steps=counts, loader_batches=counts, evaluations=counts)
 to_referee: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ready, threads=counts),
@@ -441,6 +441,44 @@ def test_an_empty_shape_is_a_message_or_a_protocol_error(side: int, first: bool)
     only_the_errors_that_are_told(broken({"type": "predictions", "shape": [0, side] if first else [side, 0]}))
 
 
+@st.composite
+def hostile_streams(draw: st.DrawFn) -> bytes:
+    """Whole and broken messages, mutated and one after another; mutations are cheaper to draw than messages."""
+    stream = bytearray()
+    for _ in range(draw(st.integers(1, 3))):
+        kind = draw(st.integers(0, 9))
+        if kind == 0:
+            stream += draw(st.binary(max_size=60))
+        elif kind == 1:
+            stream += HEAD.pack(MAGIC, draw(st.integers(0, 2**32 - 1)), draw(st.integers(0, 2**64 - 1)))
+        elif kind == 2:
+            stream += frame(draw(to_referee).model_dump_json().encode(), draw(st.binary(max_size=8)))
+        else:
+            stream += draw(st.sampled_from(SMALL))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(stream)))
+        stream[at : at + draw(st.integers(0, 4))] = draw(st.binary(max_size=4))
+    return bytes(stream)
+
+
+SMALL = [
+    frame(b'{"type":"evaluating"}'),
+    frame(b'{"type":"ready","threads":2}'),
+    frame(b'{"type":"progress","optimizer_steps":4}'),
+    frame(b'{"type":"log","scalars":{"loss":0.25,"accuracy":null}}'),
+    frame(b'{"type":"failed","kind":"crashed","reason":"no","traceback":"line 1"}'),
+    broken({"type": "predictions", "shape": [3, 1]}, b"\0" * 12),
+    broken({"type": "predictions", "shape": [0, 5]}),
+    broken(DONE),
+    *(content for content in BROKEN.values() if len(content) < 300),
+]
+
+
+@pytest.mark.timeout(3600)
+def test_no_stream_of_bytes_ends_in_another_error(fuzz_inputs: int) -> None:
+    fuzz(only_the_errors_that_are_told, hostile_streams(), fuzz_inputs)
+
+
 # ---- deadlines
 
 
@@ -477,9 +515,10 @@ def test_a_deadline_that_has_passed_is_not_waited_for() -> None:
 def test_a_frame_once_begun_must_end_in_time_even_without_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kit.protocol.FRAME_S", SHORT_NS / 1e9)
     with connection() as ends:
-        ends.raw.sendall(MAGIC)
-        with pytest.raises(TimeoutError):
-            ends.referee.receive(None)
+        for deadline_ns in (None, monotonic_ns() + AMPLE_NS):
+            ends.raw.sendall(MAGIC)
+            with pytest.raises(ProtocolError, match="not complete"):
+                ends.referee.receive(deadline_ns)
 
 
 def test_bytes_that_trickle_do_not_move_the_deadline() -> None:

@@ -62,3 +62,32 @@ def test_an_installed_kit_knows_its_hardware(installed: Path, tmp_path: Path) ->
         check=True,
     )
     assert done.stdout.strip() == "128"
+
+
+def test_an_installed_kit_begins_a_submission_anywhere(installed: Path, tmp_path: Path) -> None:
+    for arguments in (["mine"], ["other", "--from", "digits_cnn"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "kit.cli", "new", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "submissions" / arguments[0] / "submission.py").is_file()
+
+
+def test_an_installed_kit_makes_a_site_anywhere(installed: Path, tmp_path: Path) -> None:
+    results = ROOT / "docs/example/results"
+    done = subprocess.run(
+        [sys.executable, "-m", "kit.cli", "site", str(results), "-o", "site"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("index.html", "tracks/digits.html", "assets/site.css", "assets/site.js", "assets/plotly.min.js"):
+        assert (tmp_path / "site" / name).stat().st_size > 100

@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from kit import Run
 
@@ -52,7 +53,7 @@ def build(run: Run) -> Net:
 
 
 def step(
-    model: Net, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor, smoothing: float
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor, smoothing: float
 ) -> None:
     """One optimizer step."""
     loss = F.cross_entropy(model(images), labels, label_smoothing=smoothing)
@@ -61,7 +62,7 @@ def step(
     optimizer.step()
 
 
-def setup(run: Run) -> Net:
+def setup(run: Run) -> nn.Module:
     """Build the network and warm up the libraries on a throw-away copy: the clock is not running."""
     config = run.config
     scratch = build(run)
@@ -71,13 +72,16 @@ def setup(run: Run) -> Net:
         *run.sample(config.batch_size, channels_last=True),
         config.label_smoothing,
     )
-    return build(run)
+    model = build(run)
+    return DistributedDataParallel(model) if run.world_size > 1 else model
 
 
-def train(run: Run, model: Net) -> None:
+def train(run: Run, model: nn.Module) -> None:
     """Train until the referee says that the target is reached, or to the last epoch."""
     config = run.config
-    loader = run.loader("train", config.batch_size, drop_last=True, crop_padding=2, channels_last=True)
+    loader = run.loader(
+        "train", config.batch_size // run.world_size, drop_last=True, crop_padding=2, channels_last=True
+    )
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
     )

@@ -69,24 +69,28 @@ def log_median(values: Sequence[float]) -> Estimate:
     if len(values) == 1:
         return Estimate(middle, complete=False)
     ordered = sorted(values)
-    rank = _rank(len(ordered))
+    rank = interval_rank(len(ordered))
     low, high = ordered[rank - 1], ordered[-rank]
     return Estimate(middle, middle - math.log(low), math.log(high) - middle if math.isfinite(high) else math.inf)
 
 
 def coverage(count: int) -> float:
     """How often the interval of `log_median` holds the true median."""
-    return 1 - 2 * _tail(count, _rank(count) - 1) if count > 1 else 0.0
+    return 1 - 2 * _tail(count, interval_rank(count) - 1) if count > 1 else 0.0
 
 
-def _rank(count: int) -> int:
+def interval_rank(count: int) -> int:
     """The largest k such that the k-th value from below and from above enclose the median with the confidence."""
-    rank = 1
-    while 2 * rank < count and 1 - 2 * _tail(count, rank) >= CONFIDENCE:
+    rank, ways, below = 1, 1, 1  # below: how many ways `count` coins have to show at most rank - 1 heads
+    while 2 * rank < count:
+        ways = ways * (count - rank + 1) // rank
+        below += ways
+        if 1 - 2 * below / 2**count < CONFIDENCE:
+            break
         rank += 1
     return rank
 
 
 def _tail(count: int, below: int) -> float:
     """P(at most `below` of `count` fair coins show heads)."""
-    return math.fsum(math.comb(count, heads) for heads in range(below + 1)) / math.pow(2, count)
+    return float(sum(math.comb(count, heads) for heads in range(below + 1)) / 2**count)

@@ -18,7 +18,7 @@ from kit.hardware.prediction import Check, main_dtype, predict
 from kit.hardware.profile import Profile, read_profile
 from kit.hardware.roof import nominal_dtype
 from kit.hardware.specs import GpuSpec, relative_speed, spec_named
-from kit.results.record import Record
+from kit.results.record import Device, Record
 from kit.track import Model
 
 SPEC_FACTOR = 1.4
@@ -117,10 +117,10 @@ def reference_time(
         KitError: The run did not reach its target, or what is given does not fit it or the reference.
     """
     if rerun is not None:
-        if not _is_on(rerun, reference):
+        if not is_on(rerun.device, reference):
             raise KitError(f"{rerun.id} ran on {rerun.device.name}, not on the reference {reference.name}")
         return measured_time(record, rerun)
-    if _is_on(record, reference):
+    if is_on(record.device, reference):
         return ReferenceTime(
             device=record.device.name,
             tier="measured",
@@ -224,11 +224,11 @@ def spec_time(record: Record, spec: GpuSpec) -> ReferenceTime:
     )
 
 
-def _is_on(record: Record, reference: ReferenceDevice) -> bool:
-    """Whether a run was on the reference device, or on one of its model."""
-    if reference.spec is not None and spec_named(record.device.name) == reference.spec:
+def is_on(device: Device, reference: ReferenceDevice) -> bool:
+    """Whether it is the reference device, or one of its model."""
+    if reference.spec is not None and spec_named(device.name) == reference.spec:
         return True
-    return reference.profile is not None and reference.profile.is_of(record.device)
+    return reference.profile is not None and reference.profile.is_of(device)
 
 
 def _to_target_s(record: Record) -> float:

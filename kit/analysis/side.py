@@ -160,7 +160,8 @@ def mix_distance(a: Sequence[OperatorFlops], b: Sequence[OperatorFlops], roof: R
     Calls are alike within a factor of two in operations and bytes.
     """
     one, other = _time_shares(a, roof), _time_shares(b, roof)
-    return sum(abs(one.get(kind, 0) - other.get(kind, 0)) for kind in one.keys() | other.keys()) / 2
+    # Exactly rounded: the order of a set is another in each process.
+    return math.fsum(abs(one.get(kind, 0) - other.get(kind, 0)) for kind in one.keys() | other.keys()) / 2
 
 
 def _time_shares(operators: Sequence[OperatorFlops], roof: Roof) -> dict[tuple[object, ...], float]:

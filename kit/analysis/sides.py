@@ -11,7 +11,7 @@ from kit.hardware.profile import Profile
 from kit.hardware.roof import ProfileRoof
 from kit.hardware.specs import spec_named
 from kit.hardware.text import parse_hardware
-from kit.results.published import (
+from kit.results.published.dawnbench import (
     DAWNBENCH_PREFIX,
     FORWARD_LOG_ERROR,
     TASKS,
@@ -79,7 +79,7 @@ def side_of_records(records: Sequence[Record], name: str, profiles: Sequence[Pro
     Raises:
         KitError: They are not of one submission, track and device, or there is no median time to the target.
     """
-    records = [record for record in records if record.outcome != "cancelled"] or records
+    records = [record for record in records if record.outcome != "cancelled" and _on_published(record)] or records
     first = records[0]
     for what in ("track", "submission", "config", "device"):
         different = {_identity(record)[what]: record for record in records}
@@ -161,6 +161,11 @@ def _published_hardware(text: str) -> tuple[Capability, int | None]:
             return Capability(nodes["machine"]), int(nodes["count"])
         return Capability(text), 1 if PROCESSORS.search(text) else None
     return Capability(hardware.spec.name, hardware.spec, assumed=hardware.assumed), hardware.count
+
+
+def _on_published(record: Record) -> bool:
+    """Whether it is a result on the track's own data, and no check by an organizer on other ones."""
+    return record.official is None or record.official.split == "published"
 
 
 def _identity(record: Record) -> dict[str, str]:

@@ -18,8 +18,8 @@ QUEUED_PER_WORKER = 2
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may run on: of a run of several ranks, its share."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def spread(work: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:

@@ -57,6 +57,17 @@ def prepare(track: Track, data_dir: Path, request: Request | None = None) -> Pre
     return prepared
 
 
+def write_arrays(raw: RawDataset, name: str, root: Path, *, rehearsal: bool) -> Prepared:
+    """Prepare arrays that are at hand; what an interrupted call left is made anew.
+
+    Raises:
+        KitError: There is no room.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    _make(raw, name, root, Request(rehearsal=rehearsal))
+    return read(root)
+
+
 @contextmanager
 def _at_work_on(dataset: str, data_dir: Path) -> Iterator[None]:
     """One process at a time; what the operating system refuses is the user's to mend."""

@@ -48,11 +48,12 @@ def checks(data_dir: Path, results_dir: Path) -> Sequence[Check]:
         Check("gpu", partial(apart, "kit.doctor.gpu", "gpu", APART_S)),
         Check("processor energy", rapl),
         Check("bubblewrap", sandbox.bubblewrap),
+        Check("sandbox", sandbox.sandbox),
         Check("read-only data", sandbox.read_only_data),
         Check("cgroups", sandbox.cgroups),
         Check("data", lambda: prepared_data([load_track(name) for name in track_names()], data_dir)),
         Check("results folder", partial(host.results_folder, results_dir)),
-        Check(TRIAL, partial(trial_run, "baselines/digits_cnn", "config.epochs=1", "config.first_evaluation=0")),
+        Check(TRIAL, partial(trial_run, "baselines/digits_cnn", "config.epochs=1", "config.cycles=1")),
     )
 
 

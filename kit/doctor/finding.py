@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
+from kit.errors import escaped
 from kit.track import Model
 
 Status = Literal["ok", "warning", "missing"]
@@ -12,7 +13,7 @@ Status = Literal["ok", "warning", "missing"]
 
 def _in_one_line(text: str) -> str:
     """Others' words (process names, error messages) neither break the table nor reach the terminal's controls."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))
+    return escaped(" ".join(text.split()))
 
 
 Line = Annotated[str, AfterValidator(_in_one_line)]

@@ -1,6 +1,5 @@
 """What keeping hostile code apart needs of this machine. Honest code runs without any of it."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -9,7 +8,10 @@ from pathlib import Path
 
 from kit.doctor.apart import how_it_ended
 from kit.doctor.finding import Finding, missing, ok, warning
+from kit.errors import KitError
+from kit.referee.cgroup import OWN, ROOT, NotDelegated, own_group
 from kit.referee.descriptor import public_folder
+from kit.referee.sandbox import require
 
 BOX = (
     "--unshare-all",
@@ -62,38 +64,42 @@ def bubblewrap(path: str | None = None, settings: Path = Path("/proc/sys")) -> I
         yield missing(name, f"{program}: no box starts ({how})", _allow_namespaces(settings))
 
 
+def sandbox() -> Iterator[Finding]:
+    """Whether `isolation=sandbox` works: the box of a sealed run itself, with its filter of system calls."""
+    try:
+        require()
+    except KitError as error:
+        advice = "only isolation=sandbox needs it: mend what bubblewrap's line says; apt install libseccomp2"
+        yield missing("sandbox", str(error).removesuffix("; see kit doctor"), advice)
+    else:
+        yield ok("sandbox", "isolation=sandbox works")
+
+
 def read_only_data() -> Iterator[Finding]:
     """Whether the data can be handed over as a mount of its own that nothing leads out of."""
     name = "read-only data"
-    with tempfile.TemporaryDirectory(prefix="kit-") as folder, public_folder(Path(folder)) as (_, mounted):
+    with (
+        tempfile.TemporaryDirectory(prefix="kit-") as folder,
+        public_folder(Path(folder), sealed=False) as (_, mounted),
+    ):
         if mounted:
             yield ok(name, "data go to the trainer as a read-only mount")
         else:
-            advice = "only hostile code is held by it; it takes root (CAP_SYS_ADMIN) and Linux 5.12"
+            advice = "only isolation=process: it takes root (CAP_SYS_ADMIN) and Linux 5.12; a sandbox has one anyway"
             yield warning(name, "data go to the trainer as an open folder, which leads out of itself", advice)
 
 
-def cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[Finding]:
-    """Whether memory and number of processes could be capped."""
+def cgroups(root: Path = ROOT, own: Path = OWN) -> Iterator[Finding]:
+    """Whether the kernel can cap memory and number of processes."""
     name = "cgroups"
-    lines = own.read_text().splitlines()
-    path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), None)
-    if path is None or not (root / "cgroup.controllers").exists():
-        advice = "only caps on memory and processes need it: boot with systemd.unified_cgroup_hierarchy=1"
-        yield missing(name, f"no cgroup v2 in {root}", advice)
-        return
-    group = root / path.lstrip("/")
-    delegate = "start kit with systemd-run --user --scope -p Delegate=yes; only caps on memory and processes need it"
     try:
-        there = set((group / "cgroup.controllers").read_text().split())
-    except OSError as error:
-        yield missing(name, f"{group}: {error.strerror}", delegate)
-        return
-    lacking = sorted({"memory", "pids"} - there)
-    if lacking:
-        yield missing(name, f"{group} does not control {' and '.join(lacking)}", delegate)
-    elif not all(os.access(place, os.W_OK) for place in (group, group / "cgroup.procs")):
-        yield missing(name, f"{group} belongs to somebody else", delegate)
+        group = own_group(root, own)
+    except NotDelegated as error:
+        advice = (
+            "a watcher caps sealed runs instead, five times a second; for the kernel to do it, start kit with "
+            "systemd-run --user --scope -p Delegate=yes"
+        )
+        yield missing(name, str(error), advice)
     else:
         yield ok(name, f"v2, {group} is ours")
 

@@ -1,7 +1,8 @@
-"""Which GPU a run gets. It is named by UUID from here on: NVML and CUDA may count the same devices in another order."""
+"""Which GPUs a run gets, by UUID from here on: NVML and CUDA may count the same devices in another order."""
 
 import os
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Any
 
 from kit.errors import KitError
@@ -26,13 +27,27 @@ def visible_uuid(library: Any) -> str | None:
     Raises:
         KitError: CUDA_VISIBLE_DEVICES names what is not there, or says an index that CUDA could count in two ways.
     """
+    return next(iter(visible_uuids(library, 1)), None)
+
+
+def visible_uuids(library: Any, count: int) -> tuple[str, ...]:
+    """UUIDs of the first GPUs that CUDA would show a program, `count` of them or as many as there are.
+
+    Args:
+        library: The NVML binding, initialised.
+        count: How many are wanted.
+
+    Raises:
+        KitError: CUDA_VISIBLE_DEVICES names what is not there, or says an index that CUDA could count in two ways.
+    """
     devices = _devices(library)
     visible = os.environ.get(VISIBLE)
-    if visible is None:
-        return _by_index(devices, "0") if devices else None
-    entry = visible.split(",")[0].strip()
-    if entry in ("", "-1"):
-        return None
+    entries = map(str, range(len(devices))) if visible is None else map(str.strip, visible.split(","))
+    shown = takewhile(lambda entry: entry not in ("", "-1"), entries)  # CUDA shows nothing from there on
+    return tuple(_named(library, devices, entry) for entry in islice(shown, count))
+
+
+def _named(library: Any, devices: list[_Device], entry: str) -> str:
     if entry.isdigit():
         return _by_index(devices, entry)
     if entry.startswith("MIG-"):

@@ -1,6 +1,7 @@
 """The machine that a run uses, described without torch."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kit.errors import KitError
-from kit.hardware.gpu import visible_uuid
+from kit.hardware.gpu import visible_uuid, visible_uuids
 from kit.results.record import Device, GitState, Software
 
 
@@ -47,24 +48,42 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cud
     return "cpu"
 
 
-def describe(device_type: Literal["cpu", "cuda"], threads: int | None = None) -> Device:
-    """The device's description for a record; the threads are torch's, on the CPU."""
+def describe(device_type: Literal["cpu", "cuda"], threads: int | None = None, ranks: int = 1) -> Device:
+    """The device's description for a record; the threads are torch's, on the CPU. On GPUs each rank has one.
+
+    Raises:
+        KitError: There are not so many GPUs, or they are not alike.
+    """
     if device_type == "cpu":
         name = _cpu_name()
-        return Device(type="cpu", name=name, count=1, threads=threads, uuid_hash=None, driver=None, power_limit_w=None)
+        return Device(
+            type="cpu",
+            name=name,
+            count=1,
+            ranks=ranks,
+            cores=len(os.sched_getaffinity(0)),
+            threads=threads,
+            uuid_hash=None,
+            driver=None,
+            power_limit_w=None,
+        )
+    uuids = visible_gpus(ranks)
     with nvml() as library:
-        uuid = visible_uuid(library) or ""
-        handle = library.nvmlDeviceGetHandleByUUID(uuid)
+        handles = [library.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
+        names = sorted({library.nvmlDeviceGetName(handle) for handle in handles})
+        if len(names) > 1:
+            raise KitError(f"device.count={ranks}: expected GPUs that are alike, got {' and '.join(names)}")
         try:
-            power_limit_w = library.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
+            power_limit_w = min(library.nvmlDeviceGetEnforcedPowerLimit(handle) for handle in handles) / 1000
         except library.NVMLError:
             power_limit_w = None
         return Device(
             type="cuda",
-            name=library.nvmlDeviceGetName(handle),
-            count=1,
+            name=names[0],
+            count=ranks,
+            ranks=ranks,
             threads=None,
-            uuid_hash=hashlib.sha256(uuid.encode()).hexdigest(),
+            uuid_hash=hashlib.sha256(",".join(uuids).encode()).hexdigest(),
             driver=library.nvmlSystemGetDriverVersion(),
             power_limit_w=power_limit_w,
         )
@@ -74,6 +93,19 @@ def visible_gpu() -> str | None:
     """UUID of the GPU that a run gets (see `visible_uuid`); raises `pynvml.NVMLError` where there is no driver."""
     with nvml() as library:
         return visible_uuid(library)
+
+
+def visible_gpus(count: int) -> tuple[str, ...]:
+    """UUIDs of the GPUs that a run gets; raises `pynvml.NVMLError` where there is no driver.
+
+    Raises:
+        KitError: There are not so many.
+    """
+    with nvml() as library:
+        uuids = visible_uuids(library, count)
+    if len(uuids) < count:
+        raise KitError(f"device.count={count}: expected as many visible GPUs, found {len(uuids)}; give a smaller count")
+    return uuids
 
 
 def software() -> Software:
@@ -87,14 +119,25 @@ def software() -> Software:
     )
 
 
-def git_state(folder: Path) -> GitState | None:
-    """Commit of the checkout that holds `folder`, or None outside of one."""
+IGNORED = ("--ignore-submodules=all",)
+"""Git would run in them too."""
+
+
+def git_state(folder: Path, *, trusted: bool = True) -> GitState | None:
+    """Commit of the checkout that holds `folder`, or None outside of one.
+
+    Args:
+        folder: A submission.
+        trusted: Otherwise only a checkout above the folder counts: one's configuration can have git run any program.
+    """
+    if not trusted:
+        folder = folder.resolve().parent
     try:
         commit = subprocess.run(
             ["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
         changes = subprocess.run(
-            ["git", "-C", folder, "status", "--porcelain", "--untracked-files=no"],
+            ["git", "-C", folder, "status", "--porcelain", "--untracked-files=no", *IGNORED],
             capture_output=True,
             text=True,
             check=True,

@@ -119,7 +119,7 @@ class Noise(Model):
 
     median_spread: Spread
     p90_spread: Spread
-    rounds: Annotated[int, Field(ge=1)]
+    rounds: Annotated[int, Field(ge=0)]
     disturbed: Annotated[float, Field(ge=0, le=1)]
     """Share of the measured stretches that were thrown away, or should have been, because others used the machine."""
     unclean: Count

@@ -70,7 +70,7 @@ class ProfileRoof:
 
     method: Literal["measured"] = "measured"
     log_error = 0.2
-    """Of sums over curves in the study of the normalization (docs/normalization.md), rounded up."""
+    """Root mean square of sums over curves in the study of the normalization (docs/normalization.md): 0.18."""
 
     def __init__(self, profile: Profile) -> None:
         self._kernels = Kernels(profile)

@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-import psutil
+from kit.tree import descendants
 
 SAMPLE_S = 1.0
 
@@ -23,14 +23,10 @@ class MemoryMeter:
 
     def sample(self) -> None:
         """Look now: a process that has ended can no longer be asked."""
-        try:
-            tree = psutil.Process(self._pid).children(recursive=True)
-        except psutil.Error:
-            return
-        for process in tree:
-            peak = _peak_bytes(process.pid)
+        for pid in descendants(self._pid):
+            peak = _peak_bytes(pid)
             if peak is not None:
-                self._peaks[process.pid] = max(peak, self._peaks.get(process.pid, 0))
+                self._peaks[pid] = max(peak, self._peaks.get(pid, 0))
 
     def stop(self) -> int | None:
         """Stop, and give the sum of all processes' peaks in bytes; None when none was ever seen."""
@@ -47,7 +43,7 @@ class MemoryMeter:
 def _peak_bytes(pid: int) -> int | None:
     """The kernel's own high-water mark (VmHWM): nothing between two samples is missed."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")  # it holds a name of the process's choice
     except OSError:
         return None
     for line in status.splitlines():

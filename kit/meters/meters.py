@@ -1,6 +1,8 @@
 """All meters of a run: what the referee opens before it, and reads after it."""
 
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic_ns
@@ -19,6 +21,7 @@ from kit.meters.processes import ProcessWatch, in_words, own_tree
 from kit.meters.rapl import RaplMeter
 from kit.meters.readings import Samples, Ticks
 from kit.meters.sampler import Sampler
+from kit.meters.several import conditions_of_all, energy_of_all
 from kit.meters.trace import write_trace
 from kit.results.record import Conditions, Energy, EnergyFlag, Memory, Trace
 
@@ -52,44 +55,49 @@ class Meters:
     """The meters of one run. Call, in this order: `start`, `settle`, `align`, `look`, `finish`, `read`.
 
     Args:
-        gpu: An open GPU, closed by `finish`; None where there is none to measure.
+        gpus: Open GPUs, closed by `finish`; none where there is none to measure.
         no_gpu: Why not.
         rapl: Of the host.
     """
 
-    def __init__(self, gpu: Gpu | None, no_gpu: str, rapl: RaplMeter) -> None:
+    def __init__(self, gpus: Sequence[Gpu], no_gpu: str, rapl: RaplMeter) -> None:
         self._no_gpu = no_gpu
         self._rapl = rapl
-        self._gpu = _GpuMeters(gpu) if gpu is not None else None
+        self._gpus = [_GpuMeters(gpu) for gpu in gpus]
         self._memory: MemoryMeter | None = None
         self._finished = False
 
     @classmethod
-    def of(cls, uuid: str | None, *, allow_busy: bool) -> "Meters":
-        """For a run on the GPU of this UUID, or on the CPU.
+    def of(cls, uuids: Sequence[str], *, allow_busy: bool) -> "Meters":
+        """For a run on the GPUs of these UUIDs, or without any on the CPU.
 
         Raises:
-            KitError: Somebody else computes on that GPU, and that is not allowed.
+            KitError: Somebody else computes on one of them, and that is not allowed.
         """
-        if uuid is None:
-            return cls(None, "no GPU: the run was on the CPU", RaplMeter())
-        try:
-            gpu = Gpu(uuid)
-        except Unavailable as error:
-            return cls(None, str(error), RaplMeter())
-        try:
-            if not allow_busy:
-                _require_free(gpu, uuid)
-        except KitError:
-            gpu.close()
-            raise
-        return cls(gpu, "", RaplMeter())
+        if not uuids:
+            return cls([], "no GPU: the run was on the CPU", RaplMeter())
+        with ExitStack() as opened:
+            gpus = []
+            for uuid in uuids:
+                try:
+                    gpus.append(Gpu(uuid))
+                except Unavailable as error:
+                    return cls([], str(error), RaplMeter())
+                opened.callback(gpus[-1].close)
+                if not allow_busy:
+                    _require_free(gpus[-1], uuid)
+            opened.pop_all()
+        return cls(gpus, "", RaplMeter())
 
     def start(self) -> None:
         """Begin, and measure idle power; then launch the trainer."""
         self._rapl.start()
-        if self._gpu is not None:
-            self._gpu.start()
+        for gpu in self._gpus:
+            gpu.start()
+        if self._gpus:
+            time.sleep(IDLE_S)
+        for gpu in self._gpus:
+            gpu.launch()
 
     def settle(self, pid: int) -> None:
         """Setup is over: let the GPU come to rest.
@@ -99,24 +107,29 @@ class Meters:
         """
         self._memory = MemoryMeter(pid)
         self._memory.start()
-        if self._gpu is not None:
-            self._gpu.settle()
+        for gpu in self._gpus:
+            gpu.come_to_rest()
+        if self._gpus:
+            time.sleep(REST_S)
+        for gpu in self._gpus:
+            gpu.settle()
 
     def align(self) -> None:
-        """Return just after a step of the energy counter: send `go` now."""
-        if self._gpu is not None:
-            self._gpu.counter.await_tick()
+        """Return just after a step of the (first) energy counter: send `go` now."""
+        if self._gpus:
+            self._gpus[0].counter.await_tick()
 
     def since_j(self, go_ns: int) -> float | None:
-        """Joules of the GPU so far, for a display."""
-        return None if self._gpu is None else self._gpu.counter.since_j(go_ns)
+        """Joules of the GPUs so far, for a display."""
+        joules = [gpu.counter.since_j(go_ns) for gpu in self._gpus]
+        return None if not joules or None in joules else sum(filter(None, joules))
 
     def look(self) -> None:
         """Look at the trainer's processes while they are still there."""
         if self._memory is not None:
             self._memory.sample()
-        if self._gpu is not None:
-            self._gpu.processes.look()
+        for gpu in self._gpus:
+            gpu.processes.look()
 
     def finish(self, stop_ns: int | None) -> None:
         """The run is over. Safe to call twice.
@@ -127,15 +140,15 @@ class Meters:
         if self._finished:
             return
         try:
-            if self._gpu is not None and stop_ns is not None:
+            if self._gpus and stop_ns is not None:
                 time.sleep(max(0.0, TAIL_S - (monotonic_ns() - stop_ns) / 1e9))
         finally:
             self._finished = True
             self._rapl.stop()
             if self._memory is not None:
                 self._memory.stop()
-            if self._gpu is not None:
-                self._gpu.stop()
+            for gpu in self._gpus:
+                gpu.stop()
 
     def read(
         self,
@@ -155,9 +168,8 @@ class Meters:
             step_s: Length of a training step, where it is known.
             torch_peak_bytes: What the trainer said about its memory.
         """
-        gpu = self._gpu
         host_peak_bytes = None if self._memory is None else self._memory.stop()
-        peak_bytes, no_peak = (None, self._no_gpu) if gpu is None else gpu.processes.peak_bytes()
+        peak_bytes, no_peak = self._peak_bytes()
         memory = Memory(
             device_peak_bytes=peak_bytes,
             device_unavailable_because=no_peak,
@@ -170,11 +182,23 @@ class Meters:
             return Readings(energy, memory, None, None)
         host_j, no_host = self._rapl.energy_j(go_ns, stop_ns)
         host = {"host_j": host_j, "host_unavailable_because": no_host}
-        if gpu is None:
+        if not self._gpus:
             return Readings(absent(self._no_gpu).model_copy(update=host), memory, None, None)
-        energy, conditions = gpu.read(go_ns, (stop_ns - go_ns) / 1e9, step_s)
-        trace = write_trace(run_dir, samples=gpu.sampler.columns(), ticks=gpu.counter.columns(), zero_ns=go_ns)
-        return Readings(energy.model_copy(update=host), memory, conditions, trace)
+        parts = [gpu.read(go_ns, (stop_ns - go_ns) / 1e9, step_s) for gpu in self._gpus]
+        energy = energy_of_all([energy for energy, _ in parts])
+        columns = [(gpu.sampler.columns(), gpu.counter.columns()) for gpu in self._gpus]
+        trace = write_trace(run_dir, columns, zero_ns=go_ns)
+        return Readings(
+            energy.model_copy(update=host), memory, conditions_of_all([conditions for _, conditions in parts]), trace
+        )
+
+    def _peak_bytes(self) -> tuple[int | None, str | None]:
+        """The sum of the GPUs' own peaks, or why it is not known."""
+        peaks = [gpu.processes.peak_bytes() for gpu in self._gpus]
+        if not peaks:
+            return None, self._no_gpu
+        unknown = next((because for peak, because in peaks if peak is None), None)
+        return (None, unknown) if unknown is not None else (sum(peak or 0 for peak, _ in peaks), None)
 
 
 class _GpuMeters:
@@ -191,13 +215,15 @@ class _GpuMeters:
         self._start_ns = monotonic_ns()
         for meter in (self.counter, self.sampler, self.processes):
             meter.start()
-        time.sleep(IDLE_S)
+
+    def launch(self) -> None:
         self._launch_ns = monotonic_ns()
         self.processes.setting_up = True
 
-    def settle(self) -> None:
+    def come_to_rest(self) -> None:
         self._ready_ns = monotonic_ns()
-        time.sleep(REST_S)
+
+    def settle(self) -> None:
         self.processes.look()
         self.processes.setting_up = False
 

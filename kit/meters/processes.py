@@ -9,6 +9,7 @@ import psutil
 from kit.meters.nvml import Gpu, GpuProcess, Unavailable
 from kit.meters.poll import Poller
 from kit.results.record import ForeignProcess
+from kit.tree import descendants
 
 LOOK_S = 1.0
 
@@ -105,10 +106,7 @@ class ProcessWatch:
 
 def own_tree() -> set[int]:
     """This process and everything below it; the trainer's orphans come here too."""
-    try:
-        return {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
-    except psutil.Error:
-        return {os.getpid()}
+    return {os.getpid(), *descendants(os.getpid())}
 
 
 def in_words(process: GpuProcess) -> str:

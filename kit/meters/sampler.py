@@ -10,6 +10,10 @@ from kit.meters.poll import ABSENT, Columns, Poller
 from kit.meters.readings import Failure, Samples
 
 SAMPLE_S = 0.03
+STATE_EVERY = 10
+"""Samples. Clocks, temperature and throttling change slowly, and asking for all of them costs more than power does."""
+State = tuple[int | None, int | None, int | None, int | None, int | None]
+NOTHING: State = (None, None, None, None, None)
 
 
 class Sampler:
@@ -30,6 +34,7 @@ class Sampler:
             "throttled_power_ns",
             "throttled_heat_ns",
         )
+        self._looks = 0
         self._failed: tuple[int, Unavailable] | None = None
         self._poller = Poller("sampler", self._look)
 
@@ -63,9 +68,14 @@ class Sampler:
         at_ns = (begun_ns + monotonic_ns()) // 2
         if self._failed is not None and self._failed[1].lost:
             return None
-        gpu = self._gpu
-        self._rows.append(at_ns, power_mw, *gpu.clocks_mhz(), gpu.temperature_c(), *gpu.throttled_ns())
+        state = self._state() if self._looks % STATE_EVERY == 0 else NOTHING
+        self._looks += 1
+        self._rows.append(at_ns, power_mw, *state)
         return SAMPLE_S
+
+    def _state(self) -> State:
+        gpu = self._gpu
+        return (*gpu.clocks_mhz(), gpu.temperature_c(), *gpu.throttled_ns())
 
     def _power_mw(self) -> int | None:
         """None from the first failure on: a trace with holes would be integrated over them."""

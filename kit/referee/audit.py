@@ -22,6 +22,8 @@ from kit.results.store import read_record, write_json
 from kit.version import __version__
 
 WINDOWS = 3
+MAX_WINDOWS = 100
+"""Of all ranks."""
 TICKS = 8
 """Of a window: with a loader, four steps of training."""
 TOLERANCE = 0.01
@@ -40,7 +42,7 @@ def audit(
         path: Of the record file.
         prepared: The data that the run was on.
         tell: Hears of the start.
-        windows: How many to look at.
+        windows: How many to look at, on every rank.
 
     Raises:
         KitError: The operations are not counted yet, the data is not what the run was on, or the replay failed.
@@ -48,11 +50,11 @@ def audit(
     record = read_record(path)
     if record.flops.method not in ("replay", "sampled") or record.steps is None:
         raise KitError(f"{path}: there is no count to audit; kit count {path} makes one")
-    chosen = choose(record.steps, windows)
+    chosen = choose(record.steps, min(windows, MAX_WINDOWS // record.device.ranks))
     tell(CountStarted())
     # Of a sampled record, only the windows are counted: a whole count of so long a run is what sampling avoids.
     seed = 0 if record.flops.method == "sampled" else None
-    talk, values = replay(record, path, prepared, output="audit.log", sampling_seed=seed, audit=chosen)
+    talk, values = replay(record, path, prepared, tell, output="audit.log", sampling_seed=seed, audit=chosen)
     if talk.done is None or talk.done.counted is None:
         raise KitError(f"{path}: the audit's replay ended as '{talk.fate}': {talk.reason}; audit it again")
     found = tuple(_window(window) for window in talk.done.audited)

@@ -1,5 +1,7 @@
 """One conversation with one trainer, from launch to end: the timed run and the replay differ only in who answers."""
 
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +24,16 @@ from kit.protocol import (
     ProtocolError,
     Ready,
     Scored,
+    printable,
 )
 from kit.referee.descriptor import public_folder
 from kit.referee.judge import InvalidPredictions
 from kit.referee.launch import Trainer
 from kit.track import Limits
 
+TOLD_LAST_S = 1.0
+ENDED_WITH_ITS_JOB = {128 + signal.SIGTERM, 128 + signal.SIGUSR2}
+"""A scheduler that ends a job signals all of its processes, one after another; the referee may come last."""
 FINISH_S = 10.0
 """After the target is reached a trainer has this long to return."""
 OOM_KILLS = Path("/proc/vmstat")
@@ -73,7 +79,7 @@ class Conversation:
     traceback: str | None = None
     setup_s: float | None = None
     threads: int | None = None
-    data_mounted: bool = False
+    defences: tuple[str, ...] = ()
     """Whether the data's descriptor was a read-only mount of its own."""
     go_ns: int | None = None
     end_ns: int | None = None
@@ -104,11 +110,12 @@ def converse(
 ) -> None:
     """Run one trainer to its end, writing down what happens in `into` as it happens."""
     oom_kills = _oom_kills()
+    into.defences = trainer.defences
     try:
         _setup(trainer, job, limits, listener, into)
         _timed(trainer, public_dir, limits, arbiter, listener, into)
     except _Ended as ended:
-        into.fate, into.reason, into.traceback = ended.fate, printable(ended.reason), printable(ended.traceback)
+        into.fate, into.reason, into.traceback = ended.fate, ended.reason, ended.traceback
     except ConnectionLost:
         into.fate = "crashed"
     except ProtocolError as error:
@@ -120,13 +127,11 @@ def converse(
         listener.on_end(trainer)
     if into.reason is None and into.fate == "crashed":
         _blame_exit(trainer, oom_kills, into)
+    into.reason, into.traceback = _shown(into.reason), _shown(into.traceback)
 
 
-def printable(text: str | None) -> str | None:
-    """What an untrusted process said, without what a terminal would obey."""
-    if text is None:
-        return None
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+def _shown(text: str | None) -> str | None:
+    return None if text is None else printable(text)
 
 
 class _Ended(Exception):  # noqa: N818 - not an error of ours
@@ -152,6 +157,8 @@ def _setup(trainer: Trainer, job: Job, limits: Limits, listener: Listener, into:
             raise ProtocolError(f"'{other.type}' before 'ready'")
     into.setup_s = (received.at_ns - start_ns) / 1e9
     listener.on_go(trainer, into.setup_s)
+    if trainer.channel.something_came():
+        raise ProtocolError("a message between 'ready' and 'go'")
 
 
 def _timed(
@@ -162,7 +169,8 @@ def _timed(
     listener: Listener,
     into: Conversation,
 ) -> None:
-    with public_folder(public_dir) as (descriptor, into.data_mounted):
+    with public_folder(public_dir, sealed=trainer.isolation == "sandbox") as (descriptor, mounted):
+        into.defences += ("data_mounted_read_only",) * mounted
         into.go_ns = monotonic_ns()
         trainer.channel.send(Go(), descriptor=descriptor)
     go_ns = into.go_ns
@@ -214,11 +222,17 @@ def _blame_exit(trainer: Trainer, oom_kills_before: int, into: Conversation) -> 
     """The trainer went without a word: its exit status has to say why."""
     into.fate = "crashed"
     status = trainer.wait()
-    if status == 128 + 9 and _oom_kills() > oom_kills_before:
+    if status in ENDED_WITH_ITS_JOB:  # if so, the referee is interrupted here, and the run is nobody's fault
+        time.sleep(TOLD_LAST_S)
+    if trainer.overuse is not None:
+        into.fate, into.reason = trainer.overuse.fate, trainer.overuse.reason
+    elif status == 128 + 9 and _oom_kills() > oom_kills_before:
         into.fate, into.reason = (
             "out_of_memory",
             "the kernel ended the trainer: the machine ran out of memory",
         )
+    elif (words := trainer.last_words) is not None:
+        into.reason = words
     elif status is None:
         into.reason = "the trainer closed its connection"
     elif status > 128:

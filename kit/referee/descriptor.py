@@ -1,8 +1,8 @@
 """The descriptor of the public folder that travels with `go`.
 
-A plain directory descriptor leads out of its folder by `..`. Where the kernel allows it (Linux 5.12, CAP_SYS_ADMIN),
-the folder is cloned into a detached read-only mount first: its `..` is the folder itself, and nothing in it can be
-changed.
+A plain directory descriptor leads out of its folder by `..`. One of a read-only mount that hangs nowhere does not: its
+`..` is the folder itself, and nothing in it can be changed. Where the kernel allows it (Linux 5.12, CAP_SYS_ADMIN), the
+folder is cloned into such a mount; elsewhere a box makes one, for a sealed run.
 """
 
 import ctypes
@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from kit.referee.sandbox import handed_over
 
 # Numbers and flags from the kernel's headers (asm-generic/unistd.h, linux/mount.h); the same on every architecture.
 SYS_OPEN_TREE = 428
@@ -35,14 +37,21 @@ class _MountAttributes(ctypes.Structure):
 
 
 @contextmanager
-def public_folder(folder: Path) -> Iterator[tuple[int, bool]]:
-    """A descriptor of `folder`, and whether it is a read-only mount of its own."""
+def public_folder(folder: Path, *, sealed: bool) -> Iterator[tuple[int, bool]]:
+    """A descriptor of `folder`, and whether it is a read-only mount of its own: of a sealed run it always is.
+
+    Raises:
+        KitError: For a sealed run, no such mount can be had.
+    """
     try:
         descriptor, mounted = _detached_mount(folder), True
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EINVAL, errno.EACCES):
             raise
-        descriptor, mounted = os.open(folder, os.O_RDONLY | os.O_DIRECTORY), False
+        if sealed:
+            descriptor, mounted = handed_over(folder), True
+        else:
+            descriptor, mounted = os.open(folder, os.O_RDONLY | os.O_DIRECTORY), False
     try:
         yield descriptor, mounted
     finally:

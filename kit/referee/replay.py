@@ -6,6 +6,7 @@ program, and its count is marked untrusted.
 
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from numpy.typing import NDArray
 
 from kit.data.prepared import Prepared
 from kit.errors import KitError
-from kit.hardware.machine import visible_gpu
+from kit.hardware.machine import visible_gpus
+from kit.hardware.turn import CPU, turn
 from kit.protocol import Counted, Done, Job, Scored
 from kit.referee.conversation import Conversation, Listener, converse
 from kit.referee.judge import InvalidPredictions, Judge
 from kit.referee.launch import Trainer
-from kit.results.events import CountStarted, Event
+from kit.results.events import CountStarted, Event, Waiting
 from kit.results.record import DeclaredOperator, Flops, OperatorFlops, Record, Sampling, Steps, UncountedOperator
+from kit.results.signing import SIGNATURE_FILE
+from kit.results.source import source_sha256
 from kit.results.store import SOURCE_DIR, read_record, write_record
-from kit.track import Limits
 
 SLOWDOWN = 20
 """A replay may take this many times the run: counting slows dispatch-bound steps 4 to 8 times, eager code more."""
@@ -51,10 +54,12 @@ def count(
         raise KitError(f"{path}: operations are counted already; a complete record is never changed")
     if record.flops.method == "absent":
         raise KitError(f"{path}: the run ended as '{record.outcome}' without finishing, so there is nothing to repeat")
+    if (path.parent / SIGNATURE_FILE).exists():
+        raise KitError(f"{path}: the record is signed; kit score counts it, and signs it again")
     tell(CountStarted())
     # Drawn now: no submission can know which of its steps will be counted again.
     seed = secrets.randbits(53) if (record.time.total_s or 0.0) >= fully_below_s else None
-    talk, values = replay(record, path, prepared, output="replay.log", sampling_seed=seed)
+    talk, values = replay(record, path, prepared, tell, output="replay.log", sampling_seed=seed)
     if talk.done is None or talk.done.counted is None:
         raise KitError(
             f"{path}: the replay ended as '{talk.fate}': {talk.reason}; count it again with kit count {path}"
@@ -66,14 +71,15 @@ def count(
 
 
 def replay(
-    record: Record, path: Path, prepared: Prepared, *, output: str, **how: Any
+    record: Record, path: Path, prepared: Prepared, tell: Callable[[Event], None], *, output: str, **how: Any
 ) -> tuple[Conversation, list[float]]:
-    """Take the steps of a recorded run again, with its verdicts.
+    """Take the steps of a recorded run again, with its verdicts, when no other run has the device.
 
     Args:
         record: Of the run.
         path: Its file, beside its source.
         prepared: The data that the run was on.
+        tell: Hears whom this waits for.
         output: Name of the file for what the trainer prints.
         how: The parts of the job that say how to count.
 
@@ -81,8 +87,10 @@ def replay(
         What happened, and the scores that the replay really had.
 
     Raises:
-        KitError: The data is not what the run was on.
+        KitError: The source or the data is not what the run was on.
     """
+    if source_sha256(path.parent / SOURCE_DIR) != record.submission.source_sha256:
+        raise KitError(f"{path}: the source beside it is not what ran: it was changed")
     if prepared.fingerprint != record.track.dataset_fingerprint:
         raise KitError(f"{path}: the run was on other data than {prepared.root} holds")
     run_dir = path.parent
@@ -98,27 +106,35 @@ def replay(
         return Scored(value=verdict.value, reached=verdict.reached)
 
     limits = record.track.limits
-    replay_limits = Limits(
-        setup_s=limits.setup_s,
-        run_s=max(60.0, SLOWDOWN * (record.time.total_s or 0.0)),
-        evaluations=limits.evaluations,
-        message_bytes=limits.message_bytes,
-    )
-    job = Job(
-        submission_dir=str((run_dir / SOURCE_DIR).resolve()),
-        config=record.submission.config,
-        track=record.track.as_track(),
-        dataset=prepared.spec,
-        device="cuda:0" if record.device.type == "cuda" else "cpu",
-        seed=record.seed,
-        loader=record.loader,
-        max_steps=record.max_steps,
-        counting=True,
-        **how,
-    )
-    gpu = visible_gpu() if record.device.type == "cuda" else None
+    replay_limits = limits.model_copy(update={"run_s": max(60.0, SLOWDOWN * (record.time.total_s or 0.0))})
+    ranks = record.device.ranks
+    gpus = visible_gpus(ranks) if record.device.type == "cuda" else ()
     talk = Conversation()
-    with Trainer(max_payload_bytes=limits.message_bytes, gpu=gpu, output=run_dir / output) as trainer:
+    with ExitStack() as held:
+        held.enter_context(turn(gpus or (CPU,), "wait", lambda message: tell(Waiting(message=message))))
+        trainer = held.enter_context(
+            Trainer(
+                submission_dir=run_dir / SOURCE_DIR,
+                limits=replay_limits,
+                gpus=gpus,
+                output=run_dir / output,
+                isolation=record.isolation.mode,
+                ranks=ranks,
+            )
+        )
+        job = Job(
+            submission_dir=trainer.submission_dir,
+            config=record.submission.config,
+            track=record.track.as_track(),
+            dataset=prepared.spec,
+            device="cuda:0" if record.device.type == "cuda" else "cpu",
+            seed=record.seed,
+            loader=record.loader,
+            max_steps=record.max_steps,
+            wait_s=SLOWDOWN * limits.rank_wait_s,
+            counting=True,
+            **how,
+        )
         converse(trainer, job, prepared.public_dir, replay_limits, answer, Listener(), talk)
     return talk, values
 

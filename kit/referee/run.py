@@ -1,9 +1,10 @@
 """One run from start to record."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import monotonic_ns
 from typing import Literal
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 
 from kit.data.prepared import Prepared
 from kit.hardware import machine
+from kit.hardware.turn import CPU, WhenBusy, turn
 from kit.meters.meters import Meters
 from kit.protocol import Job, Scored
+from kit.referee import sandbox
 from kit.referee.conversation import Conversation, Listener, Stamped, converse
 from kit.referee.judge import Judge
-from kit.referee.launch import DEFENCES, Trainer
+from kit.referee.launch import Trainer
 from kit.referee.replay import count
 from kit.results.events import (
     ClockStarted,
@@ -29,6 +32,7 @@ from kit.results.events import (
     Logged,
     Observer,
     Started,
+    Waiting,
 )
 from kit.results.record import (
     Cost,
@@ -36,6 +40,8 @@ from kit.results.record import (
     Evaluation,
     Flops,
     Isolation,
+    IsolationMode,
+    Official,
     Outcome,
     Progress,
     Record,
@@ -44,12 +50,16 @@ from kit.results.record import (
     Time,
     TrackInfo,
 )
-from kit.results.store import EVENTS_FILE, OUTPUT_FILE, create_run_dir, snapshot_source, write_record
+from kit.results.store import EVENTS_FILE, OUTPUT_FILE, create_run_dir, refuse_links, snapshot_source, write_record
+from kit.slurm.job import this_job
 from kit.track import Track
 from kit.version import __version__
 
-MAX_LOGS = 100_000
+MAX_LOGS, MAX_LOGGED_BYTES = 100_000, 100 << 20
 """Later ones are dropped: the event file cannot be made to fill the disk."""
+
+
+BYTES_PER_NUMBER = 30
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Plan:
     seed: int
     device: Literal["cpu", "cuda"]
     loader: Literal["dali", "torch"]
+    isolation: IsolationMode
     count_flops: bool
     max_steps: int | None
     """End after so many optimizer steps, as a partial run."""
@@ -71,6 +82,12 @@ class Plan:
     """Of longer runs only some steps are counted."""
     results_dir: Path
     cost: Cost | None
+    official: Official | None = None
+    """What `kit score` makes the run for."""
+    ranks: int = 1
+    """Processes that train together, on a GPU each or on the CPU."""
+    when_busy: WhenBusy = "wait"
+    """What to do while another run is timed on the device."""
 
 
 def run(
@@ -88,46 +105,61 @@ def run(
         The record and its file. Every outcome leaves one, also an interrupted run (`cancelled`).
 
     Raises:
-        KitError: The results cannot be written, or somebody else computes on the GPU; nothing has been run.
+        KitError: The submission holds links, the results cannot be written, somebody else computes on the device, or
+            no sandbox can be had here; nothing has been run.
         KeyboardInterrupt: Somebody ended the run; the record is written.
     """
-    gpu = machine.visible_gpu() if plan.device == "cuda" else None
-    device = machine.describe(plan.device)
-    meters = meters or Meters.of(gpu, allow_busy=plan.allow_busy_device)
-    started_at = datetime.now(UTC)
-    run_dir = create_run_dir(
-        plan.results_dir,
-        started_at=started_at,
-        track=plan.track.name,
-        submission=plan.submission.name,
-        seed=plan.seed,
-    )
-    source = snapshot_source(plan.submission_dir, run_dir)
-    with _telling(observers, run_dir) as tell:
-        tell(
-            Started(
-                run_id=run_dir.name,
-                submission=plan.submission.name,
-                seed=plan.seed,
-                track=plan.track,
-                device=plan.device,
-            )
+    refuse_links(plan.submission_dir)
+    if plan.isolation == "sandbox":
+        sandbox.require()
+    gpus = machine.visible_gpus(plan.ranks) if plan.device == "cuda" else ()
+    device = machine.describe(plan.device, ranks=plan.ranks)
+    with ExitStack() as held:
+        if not plan.allow_busy_device:
+            held.enter_context(turn(gpus or (CPU,), plan.when_busy, partial(_say_waiting, observers)))
+        meters = meters or Meters.of(gpus, allow_busy=plan.allow_busy_device)
+        started_at = datetime.now(UTC)
+        run_dir = create_run_dir(
+            plan.results_dir,
+            started_at=started_at,
+            track=plan.track.name,
+            submission=plan.submission.name,
+            seed=plan.seed,
         )
-        referee = _Referee(plan, prepared, tell, meters)
-        interrupted: BaseException | None = None
-        try:
-            referee.time(source, run_dir / OUTPUT_FILE, gpu)
-        except KeyboardInterrupt as error:
-            interrupted = error
-        record = referee.record(run_dir, started_at, device, cancelled=interrupted is not None)
-        path = write_record(record, run_dir)
-        tell(Ended(outcome=record.outcome, reason=record.reason, elapsed_s=record.time.total_s))
-        if interrupted is None and plan.count_flops and record.steps is not None:
-            record = count(path, prepared, tell, fully_below_s=plan.count_fully_below_s)
-        tell(Completed(record=record, path=path))
-        if interrupted is not None:
-            raise interrupted
+        source = snapshot_source(plan.submission_dir, run_dir)
+        with _telling(observers, run_dir) as tell:
+            tell(
+                Started(
+                    run_id=run_dir.name,
+                    submission=plan.submission.name,
+                    seed=plan.seed,
+                    track=plan.track,
+                    device=plan.device,
+                    official=plan.official,
+                    job=this_job(),
+                )
+            )
+            referee = _Referee(plan, prepared, tell, meters)
+            interrupted: KeyboardInterrupt | None = None
+            try:
+                referee.time(source, run_dir / OUTPUT_FILE, gpus)
+            except KeyboardInterrupt as error:
+                interrupted = error
+            record = referee.record(run_dir, started_at, device, cancelled=_why_interrupted(interrupted))
+            path = write_record(record, run_dir)
+            held.close()  # for the next run: a count waits for its own turn
+            tell(Ended(outcome=record.outcome, reason=record.reason, elapsed_s=record.time.total_s))
+            if interrupted is None and plan.count_flops and record.steps is not None:
+                record = count(path, prepared, tell, fully_below_s=plan.count_fully_below_s)
+            tell(Completed(record=record, path=path))
+            if interrupted is not None:
+                raise interrupted
     return record, path
+
+
+def _say_waiting(observers: Sequence[Observer], message: str) -> None:
+    for observer in observers:
+        observer.on_event(Waiting(message=message))
 
 
 @contextmanager
@@ -154,25 +186,33 @@ class _Referee(Listener):
         self._meters = meters
         self._judge = Judge(prepared.test_labels(), prepared.spec.classes, plan.track.metric)
         self._talk = Conversation()
-        self._logs = 0
+        self._logs = self._logged_bytes = 0
 
-    def time(self, source: Path, output: Path, gpu: str | None) -> None:
-        plan = self._plan
-        job = Job(
-            submission_dir=str(source.resolve()),
-            config=plan.submission.config,
-            track=plan.track,
-            dataset=self._prepared.spec,
-            device="cuda:0" if plan.device == "cuda" else "cpu",
-            seed=plan.seed,
-            loader=plan.loader,
-            max_steps=plan.max_steps,
-            counting=False,
-        )
+    def time(self, source: Path, output: Path, gpus: Sequence[str]) -> None:
+        plan, limits = self._plan, self._plan.track.limits
         try:
             self._meters.start()
-            with Trainer(max_payload_bytes=plan.track.limits.message_bytes, gpu=gpu, output=output) as trainer:
-                converse(trainer, job, self._prepared.public_dir, plan.track.limits, self._answer, self, self._talk)
+            with Trainer(
+                submission_dir=source,
+                limits=limits,
+                gpus=gpus,
+                output=output,
+                isolation=plan.isolation,
+                ranks=plan.ranks,
+            ) as trainer:
+                job = Job(
+                    submission_dir=trainer.submission_dir,
+                    config=plan.submission.config,
+                    track=plan.track,
+                    dataset=self._prepared.spec,
+                    device="cuda:0" if plan.device == "cuda" else "cpu",
+                    seed=plan.seed,
+                    loader=plan.loader,
+                    max_steps=plan.max_steps,
+                    wait_s=limits.rank_wait_s,
+                    counting=False,
+                )
+                converse(trainer, job, self._prepared.public_dir, limits, self._answer, self, self._talk)
             self._meters.finish(self._talk.stop_ns if self._talk.go_ns is not None else None)
         finally:
             self._meters.finish(None)
@@ -190,7 +230,8 @@ class _Referee(Listener):
 
     def on_log(self, elapsed_s: float, scalars: dict[str, float | None]) -> None:
         self._logs += 1
-        if self._logs <= MAX_LOGS:
+        self._logged_bytes += sum(len(name) + BYTES_PER_NUMBER for name in scalars)
+        if self._logs <= MAX_LOGS and self._logged_bytes <= MAX_LOGGED_BYTES:
             self._tell(Logged(elapsed_s=elapsed_s, scalars=scalars))
 
     def on_verdict(self, verdict: Stamped) -> None:
@@ -209,7 +250,7 @@ class _Referee(Listener):
 
     # ---- the record
 
-    def record(self, run_dir: Path, started_at: datetime, device: Device, *, cancelled: bool) -> Record:
+    def record(self, run_dir: Path, started_at: datetime, device: Device, *, cancelled: str | None) -> Record:
         plan, talk, track = self._plan, self._talk, self._plan.track
         outcome, reason = _outcome(talk, track.target, plan.max_steps, cancelled=cancelled)
         go_ns, end_ns, reached_ns = talk.go_ns, talk.end_ns or monotonic_ns(), talk.reached_ns
@@ -225,7 +266,7 @@ class _Referee(Listener):
             id=run_dir.name,
             started_at=started_at,
             kit_version=__version__,
-            git=machine.git_state(plan.submission_dir),
+            git=machine.git_state(plan.submission_dir, trusted=plan.isolation == "process"),
             track=TrackInfo(**track.model_dump() | {"dataset_fingerprint": self._prepared.fingerprint}),
             submission=plan.submission,
             seed=plan.seed,
@@ -261,8 +302,10 @@ class _Referee(Listener):
             trace=readings.trace,
             device=device.model_copy(update={"threads": talk.threads if plan.device == "cpu" else None}),
             software=machine.software(),
-            isolation=Isolation(mode="process", defences=DEFENCES + ("data_mounted_read_only",) * talk.data_mounted),
+            isolation=Isolation(mode=plan.isolation, defences=talk.defences),
             cost=plan.cost,
+            official=plan.official,
+            job=this_job(),
         )
 
     def _step_s(self, evaluation_s: float) -> float | None:
@@ -274,12 +317,12 @@ class _Referee(Listener):
 
 
 def _outcome(
-    talk: Conversation, target: float, max_steps: int | None, *, cancelled: bool
+    talk: Conversation, target: float, max_steps: int | None, *, cancelled: str | None
 ) -> tuple[Outcome, str | None]:
     if talk.reached_ns is not None:
         return "reached", talk.reason
-    if cancelled:
-        return "cancelled", "ended from outside"
+    if cancelled is not None:
+        return "cancelled", cancelled
     if talk.fate != "done":
         return talk.fate, talk.reason
     if talk.done is not None and talk.done.steps.optimizer_steps == max_steps:
@@ -288,6 +331,10 @@ def _outcome(
     if best is None:
         return "missed", "training returned without an evaluation"
     return "missed", f"training returned at best {best:.3%}, short of {target:.3%}"
+
+
+def _why_interrupted(interrupted: KeyboardInterrupt | None) -> str | None:
+    return None if interrupted is None else str(interrupted) or "ended from outside"
 
 
 def _seconds(start_ns: int | None, stop_ns: int | None) -> float | None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from kit.report.plain import escape
 from kit.report.units import quantity, seconds
 from kit.results.audit import Audit
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from kit.hardware.drift import Change, Drift
 from kit.hardware.profile import Curve, Profile
+from kit.report.plain import escape
 from kit.report.units import quantity
 
 VERDICT_STYLES = {"steady": "bold green", "drifted": "bold red", "unclear": "bold yellow"}
@@ -68,11 +68,11 @@ def _rates(profile: Profile) -> Table:
     for curve in profile.curves:
         rows.setdefault(f"{curve.operator_class}{' backward' if curve.backward else ''}", {})[curve.dtype] = curve
     for kind, curves in rows.items():
-        table.add_row(kind, *(_best(curves[dtype]) if dtype in curves else "-" for dtype in profile.dtypes))
+        table.add_row(kind, *(best_rate(curves[dtype]) if dtype in curves else "-" for dtype in profile.dtypes))
     return table
 
 
-def _best(curve: Curve) -> str:
+def best_rate(curve: Curve) -> str:
     """Of classes that are counted in operations, operations per second; of the others, bytes."""
     if any(point.flops_per_call for point in curve.points):
         return quantity(max(point.flops_per_call / point.seconds for point in curve.points), "FLOP/s")

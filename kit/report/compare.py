@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from kit.analysis.decomposition import Decomposition, Factor, SideSummary
+from kit.report.plain import escape
 from kit.report.units import quantity, seconds
 
 

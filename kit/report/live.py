@@ -4,11 +4,11 @@ from time import monotonic
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.text import Text
 
+from kit.report.plain import escape
 from kit.report.show import summary
-from kit.results.events import ClockStarted, Completed, CountStarted, Ended, Evaluated, Event, Logged, Started
+from kit.results.events import ClockStarted, Completed, CountStarted, Ended, Evaluated, Event, Logged, Started, Waiting
 
 REFRESH_PER_S = 4
 """The referee shares the machine with what it times."""
@@ -29,6 +29,8 @@ class Display:
     def on_event(self, event: Event) -> None:
         """Show it."""
         match event:
+            case Waiting():
+                self._say(event.message)
             case Started():
                 self._target = event.track.target
                 self._say(f"{event.submission} on {event.track.name}, seed {event.seed}, {event.device}: setting up")

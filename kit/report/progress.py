@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -70,3 +71,13 @@ class _Lines:
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+@contextmanager
+def working(console: Console) -> Iterator[Callable[[str], None]]:
+    """Gives a function to call with what is being done; only a terminal shows it, and what was printed stays above."""
+    if not console.is_terminal:
+        yield lambda line: None
+        return
+    with console.status("") as status:
+        yield lambda line: status.update(escape(line))

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from kit.analysis.reference import Reference, ReferenceTime, opened, reference_time
 from kit.errors import KitError
 from kit.hardware.profile import read_profile
+from kit.report.plain import escape
 from kit.report.units import seconds
 from kit.results.record import Record
 

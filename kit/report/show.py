@@ -1,14 +1,15 @@
 """A record for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from kit.report.plain import escape
 from kit.report.units import dollars, quantity, seconds
-from kit.results.record import Conditions, Cost, Energy, EnergyFlag, Flops, Memory, Record
+from kit.results.record import Conditions, Cost, Energy, EnergyFlag, Flops, Memory, Official, Record
+from kit.results.signing import Verification
 
 FLAGS: dict[EnergyFlag, str] = {
     "counter_backwards": "the energy counter ran backwards",
@@ -41,9 +42,9 @@ def summary(record: Record, path: Path) -> Iterator[str]:
     yield f"record  {escape(str(path))}"
 
 
-def show(record: Record, path: Path, console: Console) -> None:
-    """Print a record."""
-    for line in summary(record, path):
+def show(record: Record, path: Path, console: Console, signature: Verification, names: Mapping[str, str]) -> None:
+    """Print a record, and who vouches for it, by the names of the reader's trusted keys."""
+    for line in (*summary(record, path), f"signed  {signed(signature, names)}"):
         console.print(line, highlight=False, soft_wrap=True)
     if record.traceback:
         console.print(escape(record.traceback), highlight=False)
@@ -82,6 +83,17 @@ def flops(value: Flops) -> str:
     return line
 
 
+def signed(value: Verification, names: Mapping[str, str]) -> str:
+    """Who vouches for a record, or why nobody does."""
+    if value.state == "missing":
+        return "by nobody"
+    if value.state == "invalid" or value.public_key is None:
+        return f"[bold red]does not hold: {escape(value.because or 'no reason given')}[/]"
+    name = names.get(value.public_key)
+    who = f"by {escape(name)}" if name is not None else "by a key that you do not name"
+    return f"{who} ({value.fingerprint}); nothing was changed since"
+
+
 def price(value: Cost | None) -> str:
     """What the machine costs, as who showed it when."""
     if value is None:
@@ -95,12 +107,16 @@ def _facts(record: Record) -> Table:
     table.add_column(overflow="fold")
     config = "  ".join(f"{name}={value}" for name, value in record.submission.config.items())
     git = "-" if record.git is None else record.git.commit[:12] + (" (changed since)" if record.git.dirty else "")
-    device = record.device.name + (f", {record.device.threads} threads" if record.device.threads else "")
+    of = record.device
+    device = f"{of.count} x {of.name}" if of.count > 1 else of.name
+    device += f", {of.ranks} ranks" if of.ranks > 1 else ""
+    device += f", {of.threads} threads" if of.threads else ""
     rows = {
         "submission": f"{record.submission.name} by {', '.join(record.submission.authors)}",
         "config": config or "-",
         "track": f"{record.track.name} version {record.track.version}: {record.track.title}",
         "seed": str(record.seed),
+        "official": _official(record.official),
         "started": record.started_at.isoformat(timespec="seconds"),
         "time": f"setup {seconds(record.time.setup_s)}, training {seconds(record.time.total_s)}, "
         f"of which evaluation {seconds(record.time.evaluation_s)}",
@@ -120,6 +136,12 @@ def _facts(record: Record) -> Table:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     return table
+
+
+def _official(value: Official | None) -> str:
+    if value is None:
+        return "no"
+    return f"yes: {value.split} split, run {value.seed_index + 1} of {value.seeds}"
 
 
 def _memory(value: Memory) -> str:
@@ -177,5 +199,5 @@ def _operators(record: Record) -> Table:
         for at, value in enumerate((1, row.flops_per_call, row.bytes_per_call)):
             total[at] += row.calls * value
     for key, (calls, operations, size) in sorted(totals.items(), key=lambda item: (-item[1][1], -item[1][2])):
-        table.add_row(*key, f"{calls:,}", quantity(operations, ""), quantity(size, ""))
+        table.add_row(*map(escape, key), f"{calls:,}", quantity(operations, ""), quantity(size, ""))
     return table

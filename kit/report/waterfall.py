@@ -4,28 +4,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.analysis.decomposition import Decomposition, Factor
-from kit.errors import KitError
 from kit.report.compare import interval, ratio
+from kit.report.picture import duration, duration_ticks, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = (".png", ".svg", ".pdf")
 END, GAIN, LOSS, OPEN = "#33414e", "#2a9d8f", "#d1603d", "#a9b4bd"
 """Times of both sides; factors above 1, below 1, and those that cannot be told from 1."""
 BAR_HEIGHT = 0.62
 MARGIN = 1.25
 """Of the time axis on both sides, as a factor."""
-UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-DECIMAL_STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500)
-STEPS = {
-    "ms": DECIMAL_STEPS,
-    "s": (1, 2, 3, 5, 10, 20, 30),
-    "min": (1, 2, 3, 5, 10, 20, 30),
-    "h": (1, 2, 3, 4, 6, 8, 12),
-    "d": DECIMAL_STEPS,
-}
-MAX_TICKS = 7
 TITLE_CHARACTERS = 90
 
 
@@ -35,19 +24,9 @@ def plot_waterfall(comparison: Decomposition, path: Path) -> None:
     Raises:
         KitError: There is no such format, or the file cannot be written.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise KitError(f"--plot: expected a file name that ends in {', '.join(FORMATS)}, got '{path}'")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     rows = len(comparison.factors) + 2
-    with rc_context({"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "kit"}):
-        figure = Figure(figsize=(9.6, 1.5 + 0.52 * rows), layout="constrained")
+    with picture(path, 9.6, 1.5 + 0.52 * rows) as figure:
         _draw(comparison, figure.subplots())
-        try:
-            figure.savefig(path, dpi=160)
-        except OSError as error:
-            raise KitError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _draw(comparison: Decomposition, axes: "Axes") -> None:
@@ -77,7 +56,7 @@ def _label(comparison: Decomposition, axes: "Axes", left: float, right: float) -
     axes.set_xscale("log")
     axes.set_xlim(left, right)
     axes.set_ylim(last + 0.6, -0.6)
-    ticks = _ticks(left, right)
+    ticks = duration_ticks(left, right)
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xticks([], minor=True)
     axes.set_xlabel("time to the target, after each factor in turn")
@@ -87,7 +66,7 @@ def _label(comparison: Decomposition, axes: "Axes", left: float, right: float) -
     axes.set_axisbelow(True)
     for edge in ("top", "right", "left"):
         axes.spines[edge].set_visible(False)
-    values = [_duration(a.time_s), *map(_value, comparison.factors), _duration(b.time_s)]
+    values = [duration(a.time_s), *map(_value, comparison.factors), duration(b.time_s)]
     for row, text in enumerate(values):
         weight = "bold" if row in (0, last) else "normal"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", weight=weight)
@@ -114,17 +93,3 @@ def _value(factor: Factor) -> str:
 def _end(name: str) -> str:
     """The end of a name, where a long path differs."""
     return name if len(name) <= TITLE_CHARACTERS else f"…{name[1 - TITLE_CHARACTERS :]}"
-
-
-def _ticks(low: float, high: float) -> dict[float, str]:
-    """Round durations between two times, not too many."""
-    every = {step * unit_s: f"{step} {unit}" for unit, unit_s in UNITS.items() for step in STEPS[unit]}
-    inside = {value: text for value, text in sorted(every.items()) if low <= value <= high}
-    stride = -(-len(inside) // MAX_TICKS) or 1
-    return dict(list(inside.items())[::stride])
-
-
-def _duration(time_s: float) -> str:
-    """In the largest unit of which there is at least one."""
-    unit = next((name for name, unit_s in reversed(UNITS.items()) if time_s >= unit_s), "ms")
-    return f"{time_s / UNITS[unit]:.3g} {unit}"

@@ -4,8 +4,15 @@ import json
 from pathlib import Path
 from typing import Literal, Protocol
 
-from kit.results.record import Record
+from kit.results.record import Official, Record, SchedulerJob
 from kit.track import Model, Track
+
+
+class Waiting(Model):
+    """The device is another run's; what follows comes when it is free."""
+
+    type: Literal["waiting"] = "waiting"
+    message: str
 
 
 class Started(Model):
@@ -17,6 +24,8 @@ class Started(Model):
     seed: int
     track: Track
     device: str
+    official: Official | None = None
+    job: SchedulerJob | None = None
 
 
 class ClockStarted(Model):
@@ -68,7 +77,7 @@ class Completed(Model):
     path: Path
 
 
-Event = Started | ClockStarted | Logged | Evaluated | Ended | CountStarted | Completed
+Event = Waiting | Started | ClockStarted | Logged | Evaluated | Ended | CountStarted | Completed
 
 
 class Observer(Protocol):

@@ -17,10 +17,24 @@ SCHEMA_VERSION = 1
 Outcome = Literal["reached", "missed", "timeout", "crashed", "out_of_memory", "invalid", "partial", "cancelled"]
 """`partial` is a run that was to end after some steps, `cancelled` one that somebody ended from outside: neither is a
 fault of the submission, nor a result."""
-Seconds = Annotated[float, Field(ge=0)]
-Joules = Annotated[float, Field(ge=0)]
-Bytes = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
+"""More than any run has, and little enough to be added and multiplied; as the other limits here."""
+Joules = Annotated[float, Field(ge=0, le=1e18)]
+Bytes = Annotated[int, Field(ge=0, le=10**18)]
+Count = Annotated[int, Field(ge=0, le=10**30)]
+Operations = Annotated[int, Field(ge=0, le=10**36)]
+"""Of a run: what a trainer may say of each operator, times as many as it may name."""
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time that there is not in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 def _json(config: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +62,7 @@ class TrackInfo(Model):
     rehearsal: bool = False
     """Whether other data in the published format was accepted: then this record is no entry."""
     metric: Metric
-    target: float
+    target: Annotated[float, Field(gt=0, le=1)]
     direction: Literal["max"]
     limits: Limits
     rules: tuple[str, ...] = ()
@@ -78,7 +92,7 @@ class Evaluation(Model):
     """From `go` to the full arrival of the predictions."""
     evaluation_s: Seconds
     """Of that, since the trainer announced the evaluation; 0 where it did not."""
-    value: float
+    value: Share
     reached: bool
 
 
@@ -223,10 +237,10 @@ class Flops(Model):
     method: Literal["pending", "replay", "sampled", "absent"]
     """`pending` until the replay, in which every step is counted, or of a long run only some (`sampled`); `absent` when
     training did not return, so that there is nothing to repeat."""
-    train_total: Count | None = None
+    train_total: Operations | None = None
     """Forward, backward and optimizer, as executed."""
-    evaluation_total: Count | None = None
-    recomputed_total: Count = 0
+    evaluation_total: Operations | None = None
+    recomputed_total: Operations = 0
     """Of both totals: what repeats a forward pass, for activation checkpoints and inside fused attention."""
     operators: tuple[OperatorFlops, ...] = ()
     uncounted: tuple[UncountedOperator, ...] = ()
@@ -306,12 +320,17 @@ class Device(Model):
     type: Literal["cpu", "cuda"]
     name: str
     count: Annotated[int, Field(ge=1)]
+    ranks: Annotated[int, Field(ge=1)] = 1
+    """Processes that trained together: on GPUs one each, on the CPU sharing it."""
+    cores: Annotated[int, Field(ge=1)] | None = None
+    """That the run may use, on the CPU; however many threads the submission asked torch for."""
     threads: Count | None
-    """Of torch, on the CPU."""
+    """Of torch, on the CPU, in all ranks."""
     uuid_hash: str | None
-    """SHA-256 of the GPU's UUID: tells two cards apart without naming them."""
+    """SHA-256 of the GPU's UUID, or of all with commas between: tells two cards apart without naming them."""
     driver: str | None
     power_limit_w: float | None
+    """Of several GPUs the lowest."""
 
 
 class Software(Model):
@@ -324,21 +343,65 @@ class Software(Model):
     cuda_driver: str | None
 
 
+IsolationMode = Literal["process", "sandbox"]
+
+
 class Isolation(Model):
     """How the trainer was kept apart."""
 
-    mode: Literal["process"]
+    mode: IsolationMode
     defences: tuple[str, ...]
 
 
 class Cost(Model):
     """The price of what the run used: on demand, in US dollars before tax, as a public page showed it on a day."""
 
-    usd_per_hour: Annotated[float, Field(ge=0)]
+    usd_per_hour: Annotated[float, Field(ge=0, le=1e9)]
     """Of the whole machine, or of all machines: an instance of eight GPUs of which one trained costs eight."""
     price_source: Annotated[str, Field(pattern=PUBLIC_PAGE)]
     price_date: date
     """The day on which the source showed the price."""
+
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Split = Literal["published", "resplit", "control"]
+"""`published`: the track's own data. `resplit`: its training and test images pooled and split anew. `control`: its
+training labels shuffled."""
+
+
+class HiddenLabels(Model):
+    """What is told of the labels that a run was scored by: enough to know what guessing would come to."""
+
+    images: Annotated[int, Field(ge=1, le=10**12)]
+    chance: Annotated[float, Field(gt=0, le=1)]
+    """Score of the best guess that knows nothing of an image: the shares of the commonest classes."""
+    groups: Annotated[int, Field(ge=1, le=100_000)]
+    """Classes, as if all were of one size."""
+
+
+class Official(Model):
+    """That the run is one of an organizer's, made by `kit score`."""
+
+    pack_sha256: Sha256 | None
+    """Of the pack file; None where a folder was scored."""
+    split: Split
+    seed_index: Count
+    """Which of the organizer's seeds, from 0."""
+    seeds: Annotated[int, Field(ge=1)]
+    """How many there were to be, fixed beforehand."""
+    calibration: str | None
+    """Id of the device profile that was measured before; None without one."""
+    labels: HiddenLabels
+
+
+class SchedulerJob(Model):
+    """The job of a cluster that a run was made in."""
+
+    scheduler: Literal["slurm"]
+    id: Annotated[str, Field(pattern=r"^\d{1,20}(_\d{1,20})?$")]
+    """12, or 12_3 in an array."""
+    restarts: Count
+    """How often the scheduler had started the job before: 0 unless it put it back into its queue."""
 
 
 class Record(Model):
@@ -346,7 +409,7 @@ class Record(Model):
 
     schema_version: Literal[1] = 1
     id: str
-    started_at: Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+    started_at: Moment
     kit_version: str
     git: GitState | None
     track: TrackInfo
@@ -378,6 +441,10 @@ class Record(Model):
     isolation: Isolation
     cost: Cost | None = None
     """None where no price was given: none is ever assumed."""
+    official: Official | None = None
+    """None for a run of anybody's own, which no board ranks."""
+    job: SchedulerJob | None = None
+    """None outside of a cluster's jobs."""
 
     @property
     def usd(self) -> float | None:
@@ -404,7 +471,17 @@ class Record(Model):
         """The best score of the run."""
         return max((evaluation.value for evaluation in self.evaluations), default=None)
 
+    @property
+    def result(self) -> str:
+        """What came of the run, in a few words."""
+        if self.time.to_target_s is not None:
+            return f"reached in {self.time.to_target_s:.3f} s"
+        return self.outcome if self.reason is None else f"{self.outcome}: {self.reason}"
+
 
 def latest_date(moment: datetime) -> date:
     """The calendar's day at a moment where days begin first (UTC+14): a later one is in the future everywhere."""
-    return (moment.astimezone(UTC) + timedelta(hours=14)).date()
+    try:
+        return (moment.astimezone(UTC) + timedelta(hours=14)).date()
+    except OverflowError:
+        return date.max

@@ -1,9 +1,8 @@
-"""Entry point of the trainer: `python -m kit.trainer SUPERVISOR_PID SOCKET_DESCRIPTOR`."""
+"""Entry point of a rank of the trainer: `python -m kit.trainer SUPERVISOR_PID DESCRIPTOR...` (see `ranks.link`)."""
 
 import importlib.util
 import os
 import signal
-import socket
 import sys
 import traceback
 from contextlib import nullcontext, suppress
@@ -11,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from kit.protocol import TO_TRAINER, Channel, Done, Failed, FailureKind, Go, Job, ProtocolError, Ready, ToTrainer
+from kit.protocol import Done, Failed, FailureKind, Job, ProtocolError
+from kit.trainer.ranks import Link, link, meet
 from kit.trainer.run import InvalidPredictions, Run, StepsDone, seed_everything
 from kit.trainer.supervisor import die_with
 
@@ -25,34 +25,38 @@ TEXT_LIMIT = 16 << 10
 def main() -> int:
     """Serve one job."""
     die_with(int(sys.argv[1]), signal.SIGKILL)
-    channel = Channel(socket.socket(fileno=int(sys.argv[2])), TO_TRAINER, takes_descriptors=True)
-    received = channel.receive()
-    if received is None or not isinstance(received.message, Job):
+    descriptors = [int(descriptor) for descriptor in sys.argv[2:]]
+    to_run = link(descriptors)
+    job = to_run.job()
+    if job is None:
         return 1
     try:
-        channel.send(_train(received.message, channel))
+        done = _train(job, to_run, descriptors[1] if len(descriptors) > 1 else None)
+        sys.stdout.flush()
+        to_run.done(done, job.wait_s)
     except ProtocolError:  # the referee ended the run
         return 1
     except BaseException as error:
         failure = _describe(error)
         print(failure.traceback, file=sys.stderr, flush=True)
-        channel.send(failure)
+        to_run.failed(failure)
         return 1
-    sys.stdout.flush()
-    channel.receive()  # until the referee, which still wants to look at this process, closes the connection
     # No interpreter shutdown: threads that a library left running can abort it, and everything is said.
     os._exit(0)
 
 
-def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
+def _train(job: Job, to_run: Link, meeting: int | None) -> Done:
     import torch
     import torch._dynamo  # the first optimizer imports it: seconds that are not training
 
     if job.loader == "dali":
         import nvidia.dali.plugin.pytorch  # noqa: F401 - likewise
 
+    if to_run.world_size > 1:
+        job = job.model_copy(update={"device": f"cuda:{to_run.rank}" if job.device.startswith("cuda") else job.device})
+        meet(torch.device(job.device), meeting, job.wait_s)
     if not job.counting:
-        return _race(job, channel, None)
+        return _race(job, to_run, None)
     from kit.trainer.auditing import Auditor
     from kit.trainer.counting import Phases, counting
     from kit.trainer.flops import OperatorCounter
@@ -69,26 +73,22 @@ def _train(job: Job, channel: "Channel[ToTrainer]") -> Done:
     else:
         watch = Phases(counter)
     with counting(watch):
-        done = _race(job, channel, watch)
+        done = _race(job, to_run, watch)
     return done.model_copy(update={"audited": watch.audited}) if isinstance(watch, Auditor) else done
 
 
-def _race(job: Job, channel: "Channel[ToTrainer]", watch: "Phases | None") -> Done:
+def _race(job: Job, to_run: Link, watch: "Phases | None") -> Done:
     """Set up, wait for the clock, train."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    run = Run(job, channel)
+    run = Run(job, to_run)
     seed_everything(job.seed)
     submission = _import_submission(Path(job.submission_dir) / SUBMISSION_FILE)
     state = submission.setup(run)
     register_optimizer_step_post_hook(run.count_optimizer_step)
 
-    channel.send(Ready(threads=torch.get_num_threads()))
-    received = channel.receive()
-    if received is None or not isinstance(received.message, Go) or received.descriptor is None:
-        raise SystemExit("the referee ended the run")
-    run.open_data(received.descriptor)
+    run.open_data(to_run.ready(torch.get_num_threads()))
     if watch is not None:
         run.watch = watch
     with nullcontext() if watch is None else watch.active(), suppress(StepsDone):

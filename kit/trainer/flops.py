@@ -29,7 +29,7 @@ BLOW_UP = 4
 PRODUCT = re.compile(r"(^|_|add|addb|baddb|b)mm(_|$)|(^|add)mv(_|$)|^v?dot$")
 """Names of matrix and vector products; `lgamma` is none."""
 COMPUTES = re.compile(
-    "linalg_(?!check_errors)|fft|conv(?!ert)|rnn|lstm|gru|attention|transformer|quantized|solve|svd|cdist|geqrf|cholesky|inverse|^_trilinear$"
+    "linalg_(?!check_errors)|fft|conv(?!ert)|rnn|lstm|gru|attention|transformer|quantized|solve|svd|cdist|euclidean|geqrf|cholesky|inverse|^_trilinear$"
 )
 """Names of operators that do real work, beside products: without a rule they are listed as uncounted."""
 CLASSES = (

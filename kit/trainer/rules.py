@@ -324,7 +324,7 @@ RULES: dict[Any, Rule] = (
     | _each([aten._grouped_mm, aten._scaled_grouped_mm], Rule("gemm", _grouped_product))
     | _each([aten._weight_int8pack_mm, aten._weight_int4pack_mm], Rule("gemm", _packed_product))
     | _each([aten._trilinear], Rule("gemm", _trilinear))
-    | _each([aten._cdist_forward], Rule("gemm", _distances))
+    | _each([aten._cdist_forward, aten._euclidean_dist], Rule("gemm", _distances))
     | _each([aten._cdist_backward], Rule("gemm", _distances_backward))
     | _each([aten.convolution, aten._convolution, aten.convolution_overrideable], Rule("conv", _convolution))
     | _each(

@@ -8,24 +8,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from kit.data.augment import ArrayOptions, ImageOptions
+from kit.data.augment import ArrayOptions, ImageOptions, LoaderOptions, batch_bounds
 from kit.data.loaders import Batch, Loader, array_loader, image_loader
 from kit.data.public import PublicArrays, PublicImages
-from kit.protocol import (
-    Channel,
-    Evaluating,
-    Job,
-    Log,
-    Predictions,
-    Progress,
-    Scored,
-    Steps,
-    ToTrainer,
-    first_problem,
-)
+from kit.protocol import Evaluating, Job, Log, Progress, Steps, first_problem
 from kit.track import TOP_K, Track
+from kit.trainer.ranks import Link
 from kit.trainer.watch import Watch, watched
 
 if TYPE_CHECKING:
@@ -59,21 +50,23 @@ class Run:
         device: Where to train, a `torch.device`.
         seed: Everything is seeded with it before `setup` (Python, NumPy, torch).
         track: What is raced.
-        rank, world_size: This process among those of the run.
+        rank, world_size: This process among those of the run. Where there are several, torch.distributed's default
+            group joins them before `setup`.
     """
 
-    def __init__(self, job: Job, channel: "Channel[ToTrainer]") -> None:
+    def __init__(self, job: Job, link: Link) -> None:
         import torch
 
         self.config = _namespace(job.config)
         self.device = torch.device(job.device)
         self.seed = job.seed
         self.track: Track = job.track
-        self.rank = 0
-        self.world_size = 1
+        self.rank = link.rank
+        self.world_size = link.world_size
         self._spec = job.dataset
         self._loader_kind = job.loader
-        self._channel = channel
+        self._link = link
+        self._wait_s = job.wait_s
         self._data: PublicArrays | PublicImages | None = None
         self._loaders: dict[tuple[str, ArrayOptions | ImageOptions], Loader] = {}
         self._counts = {"optimizer_steps": 0, "loader_batches": 0, "evaluations": 0}
@@ -126,8 +119,9 @@ class Run:
         """Batches of one split; each pass over it is one epoch with an order and augmentation of its own.
 
         Args:
-            split: "train": shuffled, with labels. "test": in order, labels are None and nothing is augmented.
-            batch_size: Images per batch; the last one is smaller where it does not divide the split.
+            split: "train": shuffled, with labels; each rank gets its share, in as many batches as the others.
+                "test": all of it in order, labels are None and nothing is augmented.
+            batch_size: Images per batch and rank; the last one is smaller where it does not divide the split.
             drop_last: Leave out a smaller last batch.
             flip: Mirror half of the images left to right.
             dtype: torch.float32 (default), torch.float16 or torch.bfloat16.
@@ -143,12 +137,44 @@ class Run:
         Returns:
             An iterable of (images, labels) with a length: (N, C, H, W), normalised by the data's mean and standard
             deviation, and int64 (N,), on the device. Calling again with the same arguments continues the same stream;
-            other arguments begin a stream of their own.
+            other arguments begin a stream of their own. Ranks have to ask for the same loaders in the same order.
 
         Raises:
             RuntimeError: The clock is not running.
             ValueError: An argument is out of range, or not for this kind of data.
         """
+        return self._loader(
+            split,
+            batch_size,
+            shared=split == "train",
+            drop_last=drop_last,
+            flip=flip,
+            dtype=dtype,
+            channels_last=channels_last,
+            crop_padding=crop_padding,
+            cutout=cutout,
+            size=size,
+            crop_area=crop_area,
+            crop_aspect=crop_aspect,
+        )
+
+    def _loader(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        shared: bool,
+        drop_last: bool = False,
+        flip: bool = False,
+        dtype: "torch.dtype | None" = None,
+        channels_last: bool = False,
+        crop_padding: int | None = None,
+        cutout: int | None = None,
+        size: int | Sequence[int] | None = None,
+        crop_area: tuple[float, float] | None = None,
+        crop_aspect: tuple[float, float] | None = None,
+    ) -> "_CountedLoader":
+        """As `loader`; with `shared` each rank gets its part."""
         data = self._need_data("loader")
         if split not in ("train", "test"):
             raise ValueError(f"split is 'train' or 'test', not {split!r}")
@@ -162,8 +188,8 @@ class Run:
             "flip": flip,
             "dtype": str(dtype or "float32").removeprefix("torch."),
             "channels_last": channels_last,
-            "rank": self.rank if train else 0,
-            "world_size": self.world_size if train else 1,
+            "rank": self.rank if shared else 0,
+            "world_size": self.world_size if shared else 1,
         }
         for_arrays = _given(crop_padding=crop_padding, cutout=cutout)
         sizes = (size,) if isinstance(size, int) else size and tuple(size)
@@ -214,6 +240,8 @@ class Run:
     def evaluate(self, predict: Predict, *, batch_size: int | None = None, **options: Any) -> Verdict:
         """Predict every test image and have the referee score it. All of it is on the clock.
 
+        Each rank predicts its share, and all get the same verdict: every rank has to call this.
+
         Args:
             predict: Takes images as `loader("test", ...)` gives them and returns scores (N, classes). A module is put
                 into evaluation mode meanwhile. Gradients are off.
@@ -223,13 +251,14 @@ class Run:
         Raises:
             RuntimeError: The clock is not running.
             InvalidPredictions: The scores have the wrong shape, or hold NaN.
+            RanksApart: Another rank does not evaluate, too.
         """
         import torch
 
         data = self._need_data("evaluate")
         batch_size = batch_size or (1000 if isinstance(data, PublicArrays) else 250)
-        loader = self.loader("test", batch_size, **options).uncounted
-        self._channel.send(Evaluating())
+        loader = self._loader("test", batch_size, shared=True, **options).uncounted
+        self._link.say(Evaluating())
         self._counts["evaluations"] += 1
         training = isinstance(predict, torch.nn.Module) and predict.training
         if training:
@@ -243,21 +272,17 @@ class Run:
             self.watch.on_phase("training")
             if training:
                 predict.train()  # type: ignore[attr-defined]
-        self._channel.send(Predictions(shape=predictions.shape), predictions)
-        received = self._channel.receive()
-        if received is None or not isinstance(received.message, Scored):
-            raise SystemExit("the referee ended the run")
-        return Verdict(received.message.value, received.message.reached)
+        shares = self._shares(batch_size) if self.world_size > 1 else []
+        scored = self._link.verdict(predictions, shares, self._wait_s)
+        return Verdict(scored.value, scored.reached)
 
     def log(self, **scalars: float) -> None:
         """Show numbers on the live display and keep them in the event file: `run.log(epoch=3, loss=0.4)`.
 
-        The first 100,000 calls of a run are kept.
+        Those of rank 0; other ranks' are dropped. The first 100,000 calls of a run are kept, up to 100 MiB.
         """
         values = {name: float(value) for name, value in scalars.items()}
-        self._channel.send(
-            Log(scalars={name: value if math.isfinite(value) else None for name, value in values.items()})
-        )
+        self._link.say(Log(scalars={name: value if math.isfinite(value) else None for name, value in values.items()}))
 
     # ---- for the kit
 
@@ -272,7 +297,7 @@ class Run:
         if done == self._next_mark:
             self._next_mark *= 2
             self._wait_for_device()
-            self._channel.send(Progress(optimizer_steps=done))
+            self._link.say(Progress(optimizer_steps=done))
         if done == self._max_steps:
             raise StepsDone
 
@@ -287,6 +312,15 @@ class Run:
 
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def _shares(self, batch_size: int) -> "list[NDArray[np.int64]]":
+        """Numbers of the test images that each rank predicts."""
+        ranks = (
+            LoaderOptions(batch_size=batch_size, rank=rank, world_size=self.world_size)
+            for rank in range(self.world_size)
+        )
+        bounds = (batch_bounds(self._spec.test_count, options) for options in ranks)
+        return [np.concatenate([np.arange(*pair) for pair in pairs]) for pairs in bounds]
 
     def _need_data(self, what: str) -> PublicArrays | PublicImages:
         if self._data is None:

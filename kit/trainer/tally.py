@@ -1,5 +1,6 @@
 """Running totals of operations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,21 @@ class Tally:
         """Whether both are equal but for times."""
         return self._without_times() == other._without_times()
 
+    @classmethod
+    def of(cls, counted: Counted) -> "Tally":
+        """What a message says."""
+        tally = cls()
+        for row in counted.operators:
+            octaves = (int(total / max(1, row.calls)).bit_length() for total in (row.flops, row.bytes))
+            values = [row.calls, row.flops, row.recomputed_flops, row.bytes, row.busy_s or 0.0]
+            key = row.operator_class, row.dtype, row.phase, row.backward, *octaves
+            tally.add(cls(rows={key: values}))  # type: ignore[dict-item]
+        for listed in counted.uncounted:
+            tally.uncounted[listed.operator] = [listed.calls, listed.bytes, listed.busy_s]
+        for declared in counted.declared:
+            tally.declared[declared.operator] = [declared.calls, declared.flops]
+        return tally
+
     @property
     def _totals(self) -> tuple[dict[Any, list[float]], ...]:
         return self.rows, self.uncounted, self.declared
@@ -80,3 +96,17 @@ class Tally:
             ],
             sampling=sampling,
         )
+
+
+def together(counts: Sequence[Counted]) -> Counted:
+    """What several processes counted, as the count of one."""
+    total = Tally()
+    for counted in counts:
+        total.add(Tally.of(counted))
+    samplings = [counted.sampling for counted in counts if counted.sampling is not None]
+    return total.counted(
+        timed=all(row.busy_s is not None for counted in counts for row in counted.operators),
+        sampling=Sampling(**{name: sum(getattr(one, name) for one in samplings) for name in Sampling.model_fields})
+        if samplings
+        else None,
+    )

@@ -8,7 +8,7 @@ import pytest
 from kit.analysis.decomposition import Decomposition, Factor, algorithmic_efficiency, decompose
 from kit.analysis.sides import side_named, side_of_published
 from kit.errors import KitError
-from kit.results.published import dawnbench
+from kit.results.published.dawnbench import dawnbench
 
 
 def compare(a: str, b: str) -> Decomposition:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import make_record
+from records import make_official, make_record
 
 from kit.analysis.decomposition import decompose
 from kit.analysis.sides import side_named, side_of_records
@@ -108,6 +108,13 @@ def test_operations_that_are_not_rated_are_unknown(flops: Flops, reason: str) ->
     assert comparison.factors[-1].name == "algorithm × implementation"
     assert comparison.no_efficiency_because is not None
     assert reason in comparison.no_efficiency_because
+
+
+def test_an_organizers_runs_with_shuffled_labels_are_no_runs_of_the_entry() -> None:
+    data = make_record().track.model_copy(update={"dataset_fingerprint": "0" * 64})
+    runs = [timed(float(index + 2), official=make_official(index)) for index in range(3)]
+    checks = [timed(None, track=data, official=make_official(index, split="control")) for index in range(3)]
+    assert side_of_records([*checks, *runs], "mine").times_s == (2.0, 3.0, 4.0)
 
 
 def test_a_run_that_missed_counts_in_an_entry_and_one_that_was_cancelled_does_not() -> None:

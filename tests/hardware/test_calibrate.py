@@ -130,6 +130,7 @@ def test_a_quiet_measurement_is_not_noisy() -> None:
         ((20, CLEAN, "slower than a larger one"), [QUIET_USE], 4, "20 of 20 points made no sense"),
         ((20, Timings(clean=[1.0, 1.5, 2.0, 2.5]), None), [QUIET_USE], 4, "repetitions of the median point differ by"),
         ((20, CLEAN, None), [QUIET_USE], 2, "there was time for 2 rounds"),
+        ((20, CLEAN, None), [QUIET_USE], 0, "there was time for 0 rounds"),
     ],
 )
 def test_noise_is_told_with_its_reason(

@@ -1,5 +1,7 @@
 """Which GPU a run gets, by what CUDA_VISIBLE_DEVICES says."""
 
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +16,13 @@ ALIKE = (
 )
 MIXED = ALIKE + "\nname NVIDIA OTHER-50"
 LOOK = """
+import sys
 from kit.errors import KitError
-from kit.hardware.machine import choose_device, visible_gpu
-try: print(choose_device("auto"), visible_gpu())
+from kit.hardware.machine import choose_device, describe, visible_gpu, visible_gpus
+count = int(sys.argv[1])
+try:
+    if count == 1: print(choose_device("auto"), visible_gpu())
+    else: print(*visible_gpus(count)); print(describe("cuda", ranks=count).model_dump_json())
 except KitError as error: print("KitError:", error)
 """
 
@@ -25,14 +31,14 @@ Choose = Callable[..., str]
 
 @pytest.fixture
 def choose(fake_nvml: Callable[[str], FakeNvml]) -> Choose:
-    def chosen(script: str, visible: str | None, order: str | None = None) -> str:
+    def chosen(script: str, visible: str | None, order: str | None = None, count: int = 1) -> str:
         environment = fake_nvml(script).environment
         for name, value in (("CUDA_VISIBLE_DEVICES", visible), ("CUDA_DEVICE_ORDER", order)):
             environment.pop(name, None)
             if value is not None:
                 environment[name] = value
         done = subprocess.run(
-            [sys.executable, "-c", LOOK], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-c", LOOK, str(count)], env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -91,3 +97,30 @@ def test_a_name_that_is_not_there_is_refused(choose: Choose, visible: str, probl
 
 def test_a_driver_without_gpus_means_the_cpu(choose: Choose) -> None:
     assert choose("driver 1", None) == "cpu None"
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuids"),
+    [
+        (None, "GPU-aaaa0000-2 GPU-aabb0000-3"),
+        ("2,0,1", "GPU-bbbb0000-1 GPU-aaaa0000-2"),
+        ("GPU-bbbb,1", "GPU-bbbb0000-1 GPU-aabb0000-3"),
+    ],
+)
+def test_ranks_get_a_gpu_each(choose: Choose, visible: str | None, uuids: str) -> None:
+    found, described = choose(ALIKE, visible, count=2).splitlines()
+    assert found == uuids
+    device = json.loads(described)
+    assert (device["count"], device["ranks"]) == (2, 2)
+    assert device["uuid_hash"] == hashlib.sha256(uuids.replace(" ", ",").encode()).hexdigest()
+
+
+@pytest.mark.parametrize(("visible", "found"), [("0", 1), ("0,-1,1", 1), ("", 0)])
+def test_more_ranks_than_gpus_are_refused(choose: Choose, visible: str, found: int) -> None:
+    said = choose(ALIKE, visible, count=2)
+    assert said == f"KitError: device.count=2: expected as many visible GPUs, found {found}; give a smaller count"
+
+
+def test_ranks_on_gpus_that_differ_are_refused(choose: Choose) -> None:
+    said = choose(MIXED, "GPU-bbbb,GPU-aabb", count=2)
+    assert "expected GPUs that are alike, got NVIDIA FAKE-100 and NVIDIA OTHER-50" in said

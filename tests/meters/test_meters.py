@@ -13,6 +13,8 @@ from fake_nvml import FakeNvml
 from scenario import UUID, request
 
 IDLE = "device\npower 0 constant 70"
+FIRST = "device\nuuid GPU-0\npower 0 constant 120"
+SECOND = "device\nuuid GPU-1\npower 0 constant 70"
 WAVE = "square 200 300 0.037"
 
 SCENARIOS: dict[str, dict[str, Any]] = {
@@ -40,6 +42,12 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "memory not said": {"script": f"{IDLE}\nprocess SELF -"},
     "early": {"unrest": "constant 300"},
     "late": {"rest": "constant 300"},
+    "two GPUs": {
+        "script": f"{FIRST}\ntemperature 60\nclock_sm 1000\n{SECOND}\ntemperature 50",
+        "uuids": ["GPU-0", "GPU-1"],
+    },
+    "two GPUs, one without": {"script": f"{FIRST}\narch 4\n{SECOND}", "uuids": ["GPU-0", "GPU-1"]},
+    "two GPUs, one busy": {"script": f"{FIRST}\n{SECOND}\nprocess 4194305 2000000000", "uuids": ["GPU-0", "GPU-1"]},
     "ours in a container": {"script": f"{IDLE}\nprocess 4194305 2000000000 3"},
 }
 AT_ONCE = 8
@@ -227,3 +235,24 @@ def test_the_trace_holds_power_clocks_and_every_step_of_the_counter(
     ((steps, clock_mhz),) = duckdb.execute(f"SELECT count(counter_mj), max(clock_sm_mhz) {rows}").fetchall()
     assert steps > 30
     assert clock_mhz == 1410
+
+
+def test_several_gpus_are_read_as_one(played: Played) -> None:
+    result = played("two GPUs")
+    energy, conditions = result["energy"], result["conditions"]
+    assert energy["method"] == "nvml_total_energy"
+    assert energy["device_j"] == pytest.approx(result["true_j"], rel=0.03)
+    assert energy["sampled_j"] == pytest.approx(result["true_j"], rel=0.06)
+    assert 0.05 * 600 < energy["uncertainty_j"] < 0.05 * energy["device_j"], "sensors err independently"
+    assert energy["idle_w"] == pytest.approx(190, rel=0.05)
+    assert (conditions["temperature_end_c"], conditions["clock_sm_end_mhz"]) == (60, 1000)
+
+
+def test_one_gpu_without_a_reading_leaves_none_for_all(played: Played) -> None:
+    energy = played("two GPUs, one without")["energy"]
+    assert (energy["device_j"], energy["method"], energy["uncertainty_j"]) == (None, None, None)
+    assert energy["unavailable_because"] == "GPU 0: GPUs before Volta have no energy counter"
+
+
+def test_each_of_several_gpus_has_to_be_free(outcomes: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    assert "GPU-1 is in use by 4194305" in outcomes["two GPUs, one busy"].stderr

@@ -24,19 +24,21 @@ from kit.data.sources import Request
 from kit.meters.meters import Meters
 from kit.referee.run import Plan, run
 from kit.results.record import SubmissionInfo
+from kit.results.source import source_sha256
 from kit.submission import manifest
 
 folder, results, data = map(Path, sys.argv[1:4])
 track = load_track("digits")
 submission = SubmissionInfo(
     name="made", authors=("a test",), date="2026-11-24", base=None,
-    source_sha256=manifest.source_sha256(folder), config={},
+    source_sha256=source_sha256(folder), config={},
 )
 plan = Plan(
-    track=track, submission=submission, submission_dir=folder, seed=0, device="cpu", loader="torch", count_flops=False,
-    count_fully_below_s=0, max_steps=None, allow_busy_device=False, results_dir=results, cost=None,
+    track=track, submission=submission, submission_dir=folder, seed=0, device="cpu", loader="torch",
+    isolation="process", count_flops=False, count_fully_below_s=0, max_steps=None,
+    allow_busy_device=False, results_dir=results, cost=None,
 )
-_, path = run(plan, prepare(track, data, Request()), meters=Meters.of(sys.argv[4], allow_busy=False))
+_, path = run(plan, prepare(track, data, Request()), meters=Meters.of([sys.argv[4]], allow_busy=False))
 print(path)
 """
 WORK = SETUP_NOTHING + (

@@ -7,7 +7,7 @@ import pytest
 from support import RIGHT_ANSWERS, SETUP_NOTHING, Finished
 
 WRONG_ANSWERS = "run.evaluate(lambda images: torch.eye(10)[torch.zeros(len(images), dtype=int)])"
-RAW_CHANNEL = "from kit.protocol import Predictions; import numpy as np; channel = run._channel"
+RAW_CHANNEL = "from kit.protocol import Predictions; import numpy as np; channel = run._link._referee"
 
 
 def body(*lines: str) -> str:
@@ -43,7 +43,11 @@ def test_a_run_that_reaches_the_target_says_when(
         (["import os; os.kill(os.getpid(), 9)"], "crashed", "signal 9"),
         (["import os, threading; os.kill(os.getppid(), 9); threading.Event().wait()"], "crashed", "signal 9"),
         (["import ctypes; ctypes.string_at(0)"], "crashed", "signal 11"),
-        (["run._channel.close()", "import threading; threading.Event().wait()"], "crashed", "closed its connection"),
+        (
+            ["run._link._referee.close()", "import threading; threading.Event().wait()"],
+            "crashed",
+            "closed its connection",
+        ),
         (["torch.empty(10**14)"], "out_of_memory", "can't allocate memory"),
         (["bytearray(10**15)"], "out_of_memory", "MemoryError"),
         (["run.evaluate(lambda images: torch.full((len(images), 10), float('nan')))"], "invalid", "NaN"),
@@ -73,7 +77,11 @@ def test_a_run_that_reaches_the_target_says_when(
             "invalid",
             "larger than allowed",
         ),
-        (["run._channel._sock.sendall(b'not a frame at all')", "run._channel.receive()"], "invalid", "wrong bytes"),
+        (
+            ["run._link._referee._sock.sendall(b'not a frame at all')", "run._link._referee.receive()"],
+            "invalid",
+            "wrong bytes",
+        ),
         (
             [RAW_CHANNEL, "while True: channel.send(Predictions(shape=(797, 1)), np.zeros((797, 1), np.int32))"],
             "invalid",

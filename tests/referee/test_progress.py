@@ -72,8 +72,8 @@ def test_progress_out_of_turn_is_refused(
     source = SETUP_NOTHING + (
         "from kit.protocol import Progress\n"
         "def train(run, state):\n"
-        f"    run._channel.send(Progress(optimizer_steps={steps}))\n"
-        "    run._channel.receive()\n"
+        f"    run._link._referee.send(Progress(optimizer_steps={steps}))\n"
+        "    run._link._referee.receive()\n"
     )
     record = kit_run(f"submission={submission(source)}", "count_flops=false").record
     assert record["outcome"] == "invalid"

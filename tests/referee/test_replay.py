@@ -79,10 +79,8 @@ def test_a_replay_that_does_less_than_the_run_is_not_trusted(
         LINEAR
         + """
 def train(run, model):
-    flag = __file__ + ".seen"
-    import os
-    steps = 5 if os.path.exists(flag) else 40
-    open(flag, "w").close()
+    import sys
+    steps = 5 if "kit.trainer.counting" in sys.modules else 40
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -104,10 +102,8 @@ def test_a_replay_that_learns_less_than_the_run_is_not_trusted(
         LINEAR
         + """
 def train(run, model):
-    flag = __file__ + ".seen"
-    import os
-    rate = 0.0 if os.path.exists(flag) else 0.1
-    open(flag, "w").close()
+    import sys
+    rate = 0.0 if "kit.trainer.counting" in sys.modules else 0.1
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     for images, labels in run.loader("train", 20):
         optimizer.zero_grad()
@@ -164,7 +160,7 @@ def test_a_record_without_operations_is_completed_by_kit_count_and_then_never_ch
 def test_a_long_run_is_sampled_and_its_operations_are_those_of_a_full_count(
     kit_run: Callable[..., Finished], data_dir: Path
 ) -> None:
-    done = kit_run("submission=baselines/digits_cnn", "config.epochs=5", "count_flops=false", "loader=torch")
+    done = kit_run("submission=submissions/template", "config.epochs=5", "count_flops=false", "loader=torch")
     twin = done.run_dir.with_name(".twin")
     shutil.copytree(done.run_dir, twin)
     counted = kit_count(done.run_dir, data_dir, "--fully-below-s", "0")
@@ -195,3 +191,15 @@ def test_nothing_to_count_is_one_clear_line(
     assert counted.returncode == 2
     assert counted.stderr.count("\n") == 1
     assert "nothing to repeat" in counted.stderr
+
+
+def test_a_source_that_was_changed_after_the_run_is_not_counted(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished], data_dir: Path
+) -> None:
+    source = LINEAR + "\ndef train(run, model):\n    run.evaluate(model)\n"
+    done = kit_run(f"submission={submission(source)}", "count_flops=false")
+    (done.run_dir / "submission" / "submission.py").write_text(source + "\n# less\n")
+    counted = kit_count(done.run_dir, data_dir)
+    assert counted.returncode == 2
+    assert "the source beside it is not what ran" in counted.stderr
+    assert done.record["flops"]["method"] == "pending"

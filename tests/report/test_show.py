@@ -10,11 +10,12 @@ from rich.console import Console
 
 from kit.report.show import FLAGS, show
 from kit.results.record import Conditions, Energy, EnergyFlag, ForeignProcess, Memory
+from kit.results.signing import Verification
 
 
 def shown(**differently: Any) -> str:
     console = Console(file=StringIO(), width=200)
-    show(make_record(**differently), Path("record.json"), console)
+    show(make_record(**differently), Path("record.json"), console, Verification(state="missing"), {})
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return str(text)
 
@@ -71,3 +72,11 @@ def test_conditions_and_both_peaks_of_memory_are_shown() -> None:
     text = shown(conditions=conditions, memory=memory)
     assert "45 to 83 °C, 1390 MHz, throttled 0.750 s, 1 other processes on the GPU" in text
     assert "device 3 GB (2 GB of it tensors, by torch)" in text
+
+
+def test_what_a_stranger_wrote_commands_no_terminal_and_is_no_markup() -> None:
+    written = "\x1b[2J\x1b]0;owned\x07\u202e[/red][bold]x"
+    submission = make_record().submission.model_copy(update={"authors": (written,), "config": {"lr": written}})
+    text = shown(submission=submission, reason=written, traceback=written)
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert text.count("[/red][bold]x") == 4

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fuzzing import fuzz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from records import make_record
+from records import make_official, make_record
 
 from kit.errors import KitError
 from kit.results.record import SCHEMA_VERSION, Record
@@ -236,6 +237,51 @@ def test_any_other_json_is_named(tmp_path: Path, value: Any) -> None:
     (tmp_path / "record.json").write_text(json.dumps(value))
     with pytest.raises(KitError):
         read_record(tmp_path)
+
+
+OFFICIAL = make_record(official=make_official()).model_dump_json().encode()
+WORDS = [
+    b"null",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b'""',
+    b"[]",
+    b"{}",
+    b'"reached"',
+    b'"a":',
+    b"[" * 600,
+    b"9" * 5000,
+    b"\xff",
+    b"\\ud800",
+]
+
+
+@st.composite
+def hostile_records(draw: st.DrawFn) -> bytes:
+    """A record with pieces cut out, doubled and replaced."""
+    content = bytearray(draw(st.sampled_from([WHOLE, OFFICIAL])))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content)))
+        until = at + draw(st.integers(0, 30))
+        match draw(st.sampled_from(["bytes", "word", "cut", "double"])):
+            case "bytes":
+                content[at:until] = draw(st.binary(max_size=8))
+            case "word":
+                content[at:until] = draw(st.sampled_from(WORDS))
+            case "cut":
+                del content[at:]
+            case "double":
+                content[at:at] = content[at:until]
+    return bytes(content)
+
+
+@pytest.mark.timeout(3600)
+def test_no_content_of_a_record_file_ends_in_another_error(tmp_path: Path, fuzz_inputs: int) -> None:
+    def read(content: bytes) -> None:
+        read_or_named(tmp_path, content)
+
+    fuzz(read, hostile_records() | st.binary(max_size=100), fuzz_inputs)
 
 
 # ---- the source that ran

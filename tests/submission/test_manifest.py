@@ -1,16 +1,21 @@
 """`submission.yaml`: what it may say, and what its errors say."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from fuzzing import fuzz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from kit.errors import KitError
-from kit.submission.manifest import Manifest, find, load, source_sha256
+from kit.results.source import source_sha256
+from kit.submission.manifest import MAX_MANIFEST_BYTES, Manifest, ManifestError, find, load, parse
 
 Write = Callable[..., Path]
 SOURCE = "def setup(run): ...\ndef train(run, state): ...\n"
@@ -47,7 +52,7 @@ def test_a_good_manifest_is_read(submission: Write) -> None:
     assert manifest.ranges["epochs"] == (1, 100)
 
 
-@pytest.mark.parametrize("baseline", ["digits_cnn", "digits_mlp"])
+@pytest.mark.parametrize("baseline", ["digits_cnn", "digits_mlp", "digits_rbf"])
 def test_the_shipped_submissions_have_good_manifests(baseline: str) -> None:
     assert load(Path(__file__).parents[2] / "baselines" / baseline).name == baseline
 
@@ -163,6 +168,180 @@ def test_a_missing_entry_is_named(submission: Write, key: str) -> None:
 
 def complete_manifest() -> list[str]:
     return ["name: made", "authors: [a test]", "date: 2026-11-24", "license: Apache-2.0", "tracks: [digits]"]
+
+
+# ---- lines
+
+WRONG = """\
+name: Made
+authors:
+  - a test
+  - 7
+date: 2026-11-24
+licence: Apache-2.0
+tracks: [digits, Cifar]
+config:
+  lr: 0.1
+  Width: 8
+"""
+
+
+def test_every_complaint_has_its_line_and_what_is_missing_comes_last() -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse(WRONG.encode())
+    said = [(complaint.line, complaint.what.partition(":")[0]) for complaint in caught.value.complaints]
+    expected = [(1, "name"), (4, "authors.1"), (6, "licence"), (7, "tracks.1"), (10, "config.Width.[key]")]
+    assert said == [*expected, (None, "license")]
+    assert str(caught.value).startswith("submission.yaml:1: name: ")
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "says"),
+    [
+        (
+            "config:\n  lr: 1.0\n  epochs: 5\nranges:\n  epochs: [10, 20]\n",
+            8,
+            "config.epochs: expected 10 to 20, got 5",
+        ),
+        ("ranges:\n  lr: [0, 1]\n", 7, "ranges for what config does not declare: lr"),
+        ("config:\n  lr: .inf\n", 7, "config.lr: expected a finite number"),
+        ("config:\n  deep:\n    a: [1, {b: .nan}]\n", 7, "config.deep: expected finite numbers"),
+        ("config:\n  home: ${oc.env:HOME}\n", 7, "config.home: '${' would be filled in by Hydra"),
+        ("config:\n  deep: [{a: 'x${seed}'}]\n", 7, "config.deep: '${' would be filled in"),
+        ("config:\n  lr: '???'\n", 7, "config.lr: '???' stands for a missing value"),
+        ("config:\n  day: 2026-11-24\n", 7, "config.day: expected a number, text, true"),
+        ("config:\n  deep: {1: 2}\n", 7, "config.deep: expected names as keys"),
+        (f"config:\n  seed: {2**63}\n", 7, "config.seed: expected an integer of at most 64 bits"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_complaint_about_a_hyperparameter_has_its_line(more: str, line: int, says: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse("\n".join([*complete_manifest(), more]).encode())
+    assert str(caught.value).startswith(f"submission.yaml:{line}: {says}")
+
+
+# ---- what YAML would do and a manifest may not
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("name: made\nname: other\n", 2, "the key 'name' stands here twice"),
+        ("name: made\nconfig:\n  lr: 1\n  'lr': 2\n", 4, "the key 'lr' stands here twice"),
+        ("name: &a made\n", 1, "anchors and aliases"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", 1, "anchors and aliases"),
+        ("name: made\nconfig:\n  <<: {lr: 1}\n", 3, "merge keys"),
+        ("name: !!str made\n", 1, "tags"),
+        ("name: ! made\n", 1, "tags"),
+        ("name: !!python/name:os.system\n", 1, "tags"),
+        ("name: made\nconfig:\n  a: " + "[" * 12 + "]" * 12 + "\n", 3, "nested more than 12 deep"),
+        ("[" * 60_000, 1, "nested more than 12 deep"),
+        ("a: {" * 15_000, 1, "nested more than 12 deep"),
+        ("name: made\ndate: 2026-13-45\n", 2, "month must be in 1..12"),
+        ("config:\n  n: " + "9" * 5000 + "\n", 2, "digits"),
+        ("config:\n  n: 1" + ":59" * 400 + ".5\n", 2, "too large"),
+        ("? [a]\n: b\n", 1, "expected a name as key"),
+        ("name: \x07\n", 1, "character 0x07"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_a_manifest_does_not_take_is_named_with_its_line(text: str, line: int, says: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse(text.encode())
+    assert str(caught.value).startswith(f"submission.yaml:{line}: not YAML: ")
+    assert says in str(caught.value)
+
+
+def test_what_is_no_text_is_named_with_its_line() -> None:
+    with pytest.raises(ManifestError, match=r"submission\.yaml:3: not YAML: expected UTF-8"):
+        parse(b"name: made\ntitle: x\nchanges: \xff\n")
+
+
+def test_a_manifest_that_is_too_large_is_not_read() -> None:
+    with pytest.raises(ManifestError, match="larger than 64 KiB"):
+        parse(b"#" * (MAX_MANIFEST_BYTES + 1))
+
+
+def test_a_manifest_that_is_a_pipe_is_no_manifest(submission: Write) -> None:
+    path = submission(SOURCE) / "submission.yaml"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(KitError, match=r"submission\.yaml is missing"):
+        load(path.parent)
+
+
+def taken_or_refused(content: bytes) -> None:
+    """Nothing but a KitError comes out; what is taken comes back from JSON and from Hydra as it was."""
+    try:
+        manifest = parse(content)
+    except KitError as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < 1000
+        return
+    assert json.loads(json.dumps(manifest.config)) == manifest.config
+    assert OmegaConf.to_container(OmegaConf.create(manifest.config), resolve=True) == manifest.config
+
+
+PIECES = [
+    *("name: made\n", "authors: [a]\n", "date: 2026-11-24\n", "license: MIT\n", "tracks: [digits]\n", "config:\n"),
+    *("ranges:\n", "  lr: ", "  lr: [0, 1]\n", "  - ", "- ", "? ", ": ", "\n", " ", "\t", "[", "]", "{", "}", ",", "#"),
+    *(
+        "&a ",
+        "*a",
+        "<<: ",
+        "!!int ",
+        "!!timestamp ",
+        "!<x> ",
+        "|\n",
+        ">-\n",
+        "'",
+        '"',
+        "\\x",
+        "---\n",
+        "...\n",
+        "%YAML 1.1\n",
+    ),
+    *(
+        "0b_",
+        "0x_",
+        "1:2:3",
+        "1_0",
+        ".5e+9",
+        "._",
+        ".inf",
+        ".nan",
+        "2001-1-1 1:1:1 +99",
+        "2026-02-30",
+        "~",
+        "null",
+        "yes",
+    ),
+    *("9" * 400, "1e999", "${x}", "${", "???", "\\", "\u2028", "\ufeff", "\x85", "a" * 70),
+]
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(PIECES) | st.dates()
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3), max_leaves=6
+)
+KEYS = st.sampled_from([*Manifest.model_fields, "lr", "other"])
+
+
+@st.composite
+def whole(draw: st.DrawFn) -> bytes:
+    """A manifest that may be right, with values of every kind."""
+    config = draw(st.dictionaries(st.sampled_from(["lr", "width", "a_b", "LR"]), VALUES, max_size=3))
+    content = {**yaml.safe_load("\n".join(complete_manifest())), "config": config}
+    content |= draw(st.dictionaries(KEYS, VALUES, max_size=1))
+    return yaml.safe_dump(content, allow_unicode=draw(st.booleans())).encode("utf-8", "surrogatepass")
+
+
+@pytest.mark.timeout(3600)
+def test_whatever_bytes_come_they_are_a_manifest_or_refused(fuzz_inputs: int) -> None:
+    pieces = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+    after = pieces.map(lambda text: "\n".join([*complete_manifest(), "config:", "  lr: " + text]))
+    fuzz(taken_or_refused, st.binary(max_size=80) | (pieces | after).map(str.encode) | whole(), fuzz_inputs)
 
 
 # ---- values of hyperparameters

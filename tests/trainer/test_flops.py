@@ -391,6 +391,7 @@ UNCOUNTED: dict[str, Callable[[], Any]] = {
     "svd": lambda: torch.linalg.svd(torch.randn(4, 4)),
     "solve": lambda: torch.linalg.solve(torch.eye(4), torch.randn(4)),
     "cdist": lambda: torch.cdist(torch.randn(30, 4), torch.randn(30, 4), compute_mode="donot_use_mm_for_euclid_dist"),
+    "cdist by products": lambda: torch.cdist(torch.randn(30, 4), torch.randn(30, 4)),
     "bilinear": lambda: nn.Bilinear(3, 4, 5)(torch.randn(2, 3), torch.randn(2, 4)),
     "geqrf": lambda: torch.geqrf(torch.randn(4, 4)),
     "sparse": lambda: torch.eye(4).to_sparse() @ torch.randn(4, 4),

@@ -199,8 +199,13 @@ def _prepare(
     for workload in workloads:
         for setting in settings:
             with setting.applied():
-                step = workload.make(setting.dtype, device)
-                operators = operators_of(step, device)
+                try:
+                    step = workload.make(setting.dtype, device)
+                    operators = operators_of(step, device)
+                except RuntimeError as error:  # such as an LSTM in bfloat16, which not all processors have
+                    label = workload_label(workload.name, setting.dtype, compiled=False)
+                    left_out.append(LeftOut(what=label, because=str(error).splitlines()[0]))
+                    continue
                 task = Task(workload.name, step, setting.applied, STEP_SLOT_S)
                 prepared.append(_Prepared(setting, workload, False, operators, task))
                 if workload.name not in to_compile:

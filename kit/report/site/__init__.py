@@ -1,0 +1,1 @@
+"""The leaderboard as a folder of web pages: data (`content`) -> figures and downloads -> pages -> a folder."""

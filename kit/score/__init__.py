@@ -1,0 +1,1 @@
+"""The organizer's runs: secret seeds, every pack alike, signed, and going on where they stopped."""
