@@ -76,7 +76,7 @@ class Guard:
         if max(len(tree), sum(status[THREADS] for status in taken)) > self._processes:
             return Overuse("crashed", f"more than {self._processes:,} processes and threads")
         now = psutil.virtual_memory()
-        grown = now.shared - self._before.shared
+        grown = max(0, now.shared - self._before.shared)  # what others gave back is no room for more
         private = [status[PRIVATE] << 10 for status in taken]
         shared = sum(status[SHARED] << 10 for status in taken)
         # Forked processes share pages until they write to them: together they have less than each says.

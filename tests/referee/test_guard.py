@@ -15,6 +15,8 @@ from kit.referee.overuse import Guard, Overuse
 from kit.track import Limits
 
 SIZE = 200_000_000
+MUCH = 4 * SIZE
+"""More than other processes on the machine take or give back meanwhile."""
 PR_SET_NAME = 15
 
 
@@ -23,6 +25,10 @@ def hold(size: int, ends: Connection) -> bytearray:
     ends.send("up")
     ends.recv()
     return kept
+
+
+def hold_memory(ends: Connection) -> None:
+    hold(SIZE, ends)
 
 
 def hold_under_a_strange_name(ends: Connection) -> None:
@@ -55,9 +61,14 @@ def many_threads(ends: Connection) -> None:
     end.set()
 
 
-def memory_of_nobody(ends: Connection) -> None:
+def file_in_memory(size: int) -> int:
     file = os.memfd_create("nobody's")
-    os.write(file, bytes(SIZE))
+    os.posix_fallocate(file, 0, size)
+    return file
+
+
+def memory_of_nobody(ends: Connection) -> None:
+    file_in_memory(MUCH)
     ends.send("up")
     ends.recv()
 
@@ -83,11 +94,14 @@ def running(target: Callable[[Connection], None]) -> Iterator[int]:
         process.join()
 
 
-def watched(target: Callable[[Connection], None], **limits: int) -> Overuse | None:
+def watched(
+    target: Callable[[Connection], None], meanwhile: Callable[[], None] = lambda: None, **limits: int
+) -> Overuse | None:
     """What a guard finds that was there before."""
     ended = threading.Event()
     guard = Guard(os.getpid(), Limits(run_s=60, **limits), ended.set)
     with running(target) as pid:
+        meanwhile()
         guard._pid = pid
         guard.start()
         ended.wait(2.0)
@@ -105,8 +119,16 @@ def test_memory_is_seen_whatever_its_owner_is_called_and_where_it_has_none(
     assert found.fate == "out_of_memory"
 
 
+def test_memory_is_seen_while_others_give_theirs_back() -> None:
+    file = file_in_memory(MUCH)
+    found = watched(hold_memory, lambda: os.ftruncate(file, 0), memory_bytes=own_bytes() + SIZE // 2)
+    os.close(file)
+    assert found is not None
+    assert found.fate == "out_of_memory"
+
+
 def test_pages_that_forked_processes_share_are_not_taken_for_many() -> None:
-    assert watched(fork_and_share, memory_bytes=own_bytes() + 3 * SIZE) is None
+    assert watched(fork_and_share, memory_bytes=own_bytes() + MUCH) is None
 
 
 def test_threads_count_as_processes_do() -> None:
