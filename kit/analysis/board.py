@@ -1,18 +1,18 @@
 """The board: entries by track and machine, ranked by one quantity. The same results give the same bytes."""
 
+import os
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Literal
 
-from kit.analysis.material import FoundRun, LeftOut, Material, left_out_because
+from kit.analysis.material import FoundRun, LeftOut, Material, first_to_count, left_out_because
 from kit.analysis.on_reference import OnReference, ReferenceTimes
 from kit.analysis.result import DeviceKind, EntryKey, Result
-from kit.analysis.scoring import Entry, Measure, by_entry, infinite, overlap, summarize
+from kit.analysis.scoring import Entry, Measure, by_entry, infinite, overlap, pareto_front, summarize
 from kit.analysis.splits import SplitVerdict, control_verdict, resplit_verdict
 from kit.errors import KitError
 from kit.hardware.drift import Drift
@@ -125,6 +125,21 @@ class Table(Model):
     sealed: bool
     rows: tuple[Row, ...]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What to call each row: its submission; where others share it, with a piece of its hash and a number."""
+        named = Counter(row.entry.submission for row in self.rows)
+        labels = [
+            name if named[name := row.entry.submission] == 1 else f"{name} {row.entry.source_sha256[:8]}"
+            for row in self.rows
+        ]
+        shared, seen = Counter(labels), Counter[str]()
+        for at, label in enumerate(labels):
+            if shared[label] > 1:
+                seen[label] += 1
+                labels[at] = f"{label} ({seen[label]})"
+        return tuple(labels)
+
 
 class Board(Model):
     """All of it."""
@@ -188,7 +203,7 @@ def _counted(runs: Iterable[FoundRun]) -> tuple[list[FoundRun], list[LeftOut]]:
     left_out: list[LeftOut] = []
     ids: dict[str, str] = {}
     seeds: dict[tuple[EntryKey, str, int, int], str] = {}
-    for run in sorted(runs, key=lambda run: (run.result.started_at, run.folder)):
+    for run in sorted(runs, key=first_to_count):
         result, official = run.result, run.result.official
         assert official is not None
         seed = (result.entry, official.split, official.seed_index, result.seed)
@@ -224,7 +239,7 @@ class _Maker:
     def __init__(
         self,
         runs: Sequence[FoundRun],
-        drifts: Mapping[str, Drift],
+        drifts: Mapping[tuple[str, str], Drift],
         names: Mapping[str, str],
         by: By,
         on: ReferenceTimes | None,
@@ -276,7 +291,7 @@ class _Maker:
         resplit, control = self._resplit.get(key.on_any_data(), []), self._control.get(key.on_any_data(), [])
         of_resplit = resplit_verdict(found.results, resplit) if resplit else None
         of_control = control_verdict(control) if control else None
-        steadiness = min((_steadiness(result, self._drifts) for result in found.results), key=_SEVERITY.index)
+        steadiness = min((_steadiness(run, self._drifts) for run in runs), key=_SEVERITY.index)
         flags: dict[Flag, bool] = {
             "incomplete": entry.runs < entry.seeds,
             "control": of_control is not None and of_control.suspicious,
@@ -356,12 +371,13 @@ def _on_any_data(groups: Mapping[EntryKey, list[Result]]) -> dict[EntryKey, list
 _SEVERITY: tuple[Steadiness, ...] = ("drifted", "unclear", "open", "none", "steady")
 
 
-def _steadiness(result: Result, drifts: Mapping[str, Drift]) -> Steadiness:
-    assert result.official is not None
-    before = result.official.calibration
+def _steadiness(run: FoundRun, drifts: Mapping[tuple[str, str], Drift]) -> Steadiness:
+    assert run.result.official is not None
+    before = run.result.official.calibration
     if before is None:
         return "none"
-    return drifts[before].verdict if before in drifts else "open"
+    drift = drifts.get((os.path.dirname(run.folder), before))
+    return "open" if drift is None else drift.verdict
 
 
 def _signers(signatures: Iterable[Verification], names: Mapping[str, str]) -> list[Signer]:
@@ -423,22 +439,14 @@ def _value(measure: Measure) -> float | None:
 
 def _front(entries: Sequence[Entry]) -> list[bool | None]:
     """Which entries are on the Pareto front of the medians of time and energy."""
-    on: list[bool | None] = [None if _unknown(entry) else False for entry in entries]
-    points = sorted(
-        (infinite(_value(entry.time_s)), infinite(_value(entry.energy_j)), number)
-        for number, entry in enumerate(entries)
-        if on[number] is not None and _value(entry.time_s) is not None
+    known = [entry.time_s.median is not None and entry.energy_j.median is not None for entry in entries]
+    judged = iter(
+        pareto_front(
+            [
+                (infinite(_value(entry.time_s)), infinite(_value(entry.energy_j)))
+                for entry, both in zip(entries, known, strict=True)
+                if both
+            ]
+        )
     )
-    best_j = float("inf")
-    for _, alike in groupby(points, key=lambda point: point[0]):
-        group = list(alike)
-        least_j = group[0][1]
-        if least_j < best_j:
-            best_j = least_j
-            for _, energy_j, number in group:
-                on[number] = energy_j == least_j
-    return on
-
-
-def _unknown(entry: Entry) -> bool:
-    return entry.time_s.median is None or entry.energy_j.median is None
+    return [next(judged) if both else None for both in known]

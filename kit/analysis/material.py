@@ -49,14 +49,20 @@ class FoundRun:
     signature: Verification
 
 
+def first_to_count(run: FoundRun) -> tuple[bool, bool, datetime, str]:
+    """Orders runs of one id or one seed: a stranger's copy takes no place from what is signed, or official."""
+    return run.signature.state != "valid", run.result.official is None, run.result.started_at, run.folder
+
+
 @dataclass(frozen=True)
 class Material:
     """What a board is made of."""
 
     runs: Sequence[FoundRun]
     unreadable: Sequence[LeftOut] = ()
-    drifts: Mapping[str, Drift] = field(default_factory=dict)
-    """By the id of the earlier profile."""
+    drifts: Mapping[tuple[str, str], Drift] = field(default_factory=dict)
+    """By the folder that runs lie in, below the results, and the id of the earlier profile: a stranger's folder says
+    nothing of another's machine."""
 
 
 def read_material(results_dir: Path, now: datetime | None = None) -> Material:
@@ -78,12 +84,14 @@ def read_material(results_dir: Path, now: datetime | None = None) -> Material:
             left_out.append(found)
         else:
             runs.append(found)
-    drifts: dict[str, Drift] = {}
+    drifts: dict[tuple[str, str], Drift] = {}
     for place in sorted({"", *(os.path.dirname(folder) for folder in folders)}):
         for path in sorted((results_dir / place / CALIBRATION_DIR).glob(f"*{DRIFT_SUFFIX}")):
             try:
                 drift = Drift.model_validate_json(read_plain(path, MAX_DRIFT_BYTES))
-                drifts[drift.old] = drift
+                if path.name != f"{drift.old}{DRIFT_SUFFIX}":
+                    raise KitError(f"it is about the profile {drift.old!a}, and not called so")
+                drifts[place, drift.old] = drift
             except (KitError, OSError, ValidationError) as error:
                 because = first_problem(error) if isinstance(error, ValidationError) else str(error)
                 left_out.append(

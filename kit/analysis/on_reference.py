@@ -20,8 +20,9 @@ from kit.analysis.reference import (
 from kit.analysis.result import Result
 from kit.analysis.scoring import Interval, Measure, Median, finite, median_of
 from kit.errors import KitError
-from kit.hardware.profile import Profile, read_profile
+from kit.hardware.profile import Profile, read_strangers_profile
 from kit.results.record import Record
+from kit.results.signing import Verification
 from kit.results.store import read_record
 from kit.track import Model
 
@@ -64,7 +65,10 @@ class ReferenceTimes:
         self._profile = profile
         self._reruns: defaultdict[tuple[object, ...], list[FoundRun]] = defaultdict(list)
         for run in runs:
-            if run.result.outcome in ("reached", "partial") and is_on(run.result.device, reference):
+            result = run.result
+            if run.signature.state == "invalid" or result.rehearsal or result.outcome not in ("reached", "partial"):
+                continue
+            if is_on(result.device, reference):
                 self._reruns[_program(run.result)].append(run)
 
     def of(self, runs: Sequence[FoundRun]) -> OnReference:
@@ -81,7 +85,7 @@ class ReferenceTimes:
             return OnReference(time_s=Measure(median=None, unavailable_because=str(error)))
         own_s = run.result.to_target_s
         assert own_s is not None
-        ratio = Estimate(math.log(found.time_s / own_s), *_reach(found))
+        ratio = Estimate(math.log(found.time_s / own_s), *_reach(found), complete=found.low_s is not None)
         return OnReference(tier=found.tier, time_s=Measure(median=_median(times_s, ratio)), basis=found.basis)
 
     def _one(self, runs: Sequence[FoundRun], middle_s: float) -> tuple[FoundRun, ReferenceTime]:
@@ -90,6 +94,8 @@ class ReferenceTimes:
         reached.sort(key=lambda run: (abs((run.result.to_target_s or 0) - middle_s), run.result.id))
         for run in reached:
             for rerun in sorted(self._reruns[_program(run.result)], key=_whole_first):
+                if not _vouched_alike(run.signature, rerun.signature):
+                    continue
                 try:
                     return run, reference_time(self._read(run), self.reference, rerun=self._read(rerun))
                 except KitError:
@@ -121,7 +127,7 @@ def _profile_of(results_dir: Path, run: FoundRun) -> Profile | None:
     name = official.calibration
     if Path(name).name != name:
         raise KitError(f"{run.result.id}: its calibration {name!a} is no name of a profile")
-    return read_profile((results_dir / run.folder).parent / CALIBRATION_DIR / f"{name}.json")
+    return read_strangers_profile((results_dir / run.folder).parent / CALIBRATION_DIR / f"{name}.json")
 
 
 def _median(times_s: Sequence[float], ratio: Estimate) -> Median:
@@ -142,6 +148,11 @@ def _reach(time: ReferenceTime) -> tuple[float, float]:
     return math.log(time.time_s / time.low_s), math.log(time.high_s / time.time_s)
 
 
+def _vouched_alike(run: Verification, rerun: Verification) -> bool:
+    """Whether who vouches for a run vouches for its re-run too: else anybody's file would set an organizer's time."""
+    return run.state != "valid" or (rerun.state == "valid" and rerun.public_key == run.public_key)
+
+
 def _program(result: Result) -> tuple[object, ...]:
     """What a re-run shares with the run."""
     entry = result.entry
@@ -151,6 +162,8 @@ def _program(result: Result) -> tuple[object, ...]:
         entry.track,
         entry.version,
         entry.dataset_fingerprint,
+        entry.metric,
+        entry.target,
         entry.loader,
         result.seed,
     )

@@ -54,6 +54,11 @@ def time_ratio(record: Record, rerun: Record) -> Ratio:
     )
 
 
+def _track(record: Record) -> tuple[str, int, str, float]:
+    track = record.track
+    return track.name, track.version, track.metric, track.target
+
+
 def _stretch(elapsed_s: dict[int, float], first: int, last: int) -> float:
     seconds = elapsed_s[last] - elapsed_s[first]
     if seconds <= 0:
@@ -70,7 +75,7 @@ def require_same_program(record: Record, rerun: Record) -> None:
     for what, a, b in (
         ("submission", record.submission.source_sha256, rerun.submission.source_sha256),
         ("configuration", record.submission.config, rerun.submission.config),
-        ("track", (record.track.name, record.track.version), (rerun.track.name, rerun.track.version)),
+        ("track", _track(record), _track(rerun)),
         ("data", record.track.dataset_fingerprint, rerun.track.dataset_fingerprint),
         ("seed", record.seed, rerun.seed),
         ("loader", record.loader, rerun.loader),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from kit.results.record import Device, EnergyFlag, IsolationMode, Official, Outcome, Record
+from kit.results.record import Device, Energy, EnergyFlag, IsolationMode, Official, Outcome, Record
 from kit.track import Metric, Model
 
 Value = TypeVar("Value", bound=Hashable)
@@ -76,6 +76,12 @@ class Result:
     no_cost_because: str | None
 
 
+def _no_energy_because(energy: Energy) -> str:
+    if energy.device_j is not None:
+        return "the meter read 0 J"
+    return energy.unavailable_because or "not measured"
+
+
 class Shared:
     """Gives one object for all that are equal: what runs have in common is held once, and sent once."""
 
@@ -135,8 +141,8 @@ def result_of(record: Record, share: Shared | None = None) -> Result:
         total_s=record.time.total_s,
         evaluations=len(record.evaluations),
         best_value=record.best_value,
-        device_j=energy.device_j,
-        no_energy_because=None if energy.device_j is not None else energy.unavailable_because or "not measured",
+        device_j=energy.device_j or None,
+        no_energy_because=None if energy.device_j else _no_energy_because(energy),
         energy_flags=energy.flags,
         train_flops=flops.train_total,
         no_flops_because=flops.not_rated_because or (None if flops.train_total else "the count is 0"),

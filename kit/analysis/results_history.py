@@ -1,23 +1,32 @@
 """The history of a folder of results: what entries cost, by the dates of their submissions."""
 
 import datetime
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from kit.analysis.history import UNITS, History, Points, legend
-from kit.analysis.material import FoundRun, LeftOut, Material, left_out_because, read_material
+from kit.analysis.material import FoundRun, LeftOut, Material, first_to_count, left_out_because, read_material
 from kit.analysis.progress import By, Series, measure_progress
-from kit.analysis.result import DeviceKind
+from kit.analysis.result import DeviceKind, EntryKey
 from kit.analysis.scoring import Entry, by_entry, summarize
 from kit.results.record import latest_date
 from kit.results.store import RECORD_FILE
 
 DATED = "dates are those that submissions give themselves"
 NOTES: dict[By, tuple[str, ...]] = {
-    "flops": ("training operations to the target, a multiply-add counted as two: medians over an entry's runs", DATED),
+    "flops": (
+        "training operations to the target, a multiply-add counted as two: medians over an entry's runs",
+        "a recipe counts once, on however many machines it was run",
+        DATED,
+    ),
     "time": ("times to the target as measured, of one kind of device: medians over an entry's runs", DATED),
     "energy": ("energy of the device to the target, of one kind of device: medians over an entry's runs", DATED),
-    "cost": ("price on demand for the time to the target, on any device: medians over an entry's runs", DATED),
+    "cost": (
+        "price on demand for the time to the target, on any device: medians over an entry's runs",
+        "a recipe counts once, where it costs least",
+        DATED,
+    ),
 }
 """What to know of the costs of results."""
 FLAGS = {
@@ -46,24 +55,26 @@ def make_history(name: str, material: Material, by: By = "flops") -> History:
     runs, left_out = _counted(material.runs)
     points = Points(left_out=[*material.unreadable, *left_out])
     named: dict[Hashable, tuple[str, str]] = {}
-    for key, results in by_entry(run.result for run in runs).items():
-        official = [result for result in results if result.official is not None]
-        entry = summarize(official or results)
-        where = f"{entry.submission} ({entry.records[0]})"
-        because, cost = _cost(entry, by)
-        if cost is None:
-            points.left_out.append(LeftOut(file=where, because=because))
-            continue
+    recipes: dict[Hashable, str] = {}
+    for one in sorted(_costs(runs, by, points.left_out), key=_best_first):
+        key, entry, where = one.key, one.entry, one.where
         per_device = by in ("time", "energy")
         group = (*key[:5], key.device if per_device else None)
-        title = results[0].title + (f", {_device(key.device)}" if per_device else "")
-        named[group] = f"{key.track} version {key.version}", title
-        flags = {"unofficial": not official, "unsealed": key.isolation == "process"}
+        recipe = (group, key.source_sha256, key.config)
+        if recipe in recipes:
+            points.left_out.append(LeftOut(file=where, because=f"the same recipe as {recipes[recipe]}"))
+            continue
+        recipes[recipe] = where
+        named[group] = (
+            f"{key.track} version {key.version}",
+            one.title + (f", {_device(key.device)}" if per_device else ""),
+        )
+        flags = {"unofficial": not one.official, "unsealed": not one.sealed}
         points.add(
             group,
             where,
             date=entry.date,
-            cost=cost,
+            cost=one.cost,
             label=entry.submission,
             hardware=_device(key.device),
             source=entry.records[0],
@@ -86,11 +97,52 @@ def make_history(name: str, material: Material, by: By = "flops") -> History:
     )
 
 
+@dataclass(frozen=True)
+class _Cost:
+    """What an entry costs."""
+
+    key: EntryKey
+    entry: Entry
+    title: str
+    """Of the track."""
+    official: bool
+    cost: float
+
+    @property
+    def sealed(self) -> bool:
+        return self.key.isolation != "process"
+
+    @property
+    def where(self) -> str:
+        return _where(self.entry)
+
+
+def _costs(runs: Iterable[FoundRun], by: By, left_out: list[LeftOut]) -> Iterator[_Cost]:
+    """What each entry costs; of those that have no cost the reason is added to `left_out`."""
+    for key, results in by_entry(run.result for run in runs).items():
+        official = [result for result in results if result.official is not None]
+        entry = summarize(official or results)
+        because, cost = _cost(entry, by)
+        if cost is None:
+            left_out.append(LeftOut(file=_where(entry), because=because))
+        else:
+            yield _Cost(key, entry, results[0].title, bool(official), cost)
+
+
+def _where(entry: Entry) -> str:
+    return f"{entry.submission} ({entry.records[0]})"
+
+
+def _best_first(one: _Cost) -> tuple[bool, bool, float, str]:
+    """A recipe counts once, on however many machines it was run: as an organizer's, and where it costs least."""
+    return not one.official, not one.sealed, one.cost, one.where
+
+
 def _counted(runs: Iterable[FoundRun]) -> tuple[list[FoundRun], list[LeftOut]]:
     """Runs on a track's own data that came to an end, each once, and why others do not count."""
     counted: dict[str, FoundRun] = {}
     left_out: list[LeftOut] = []
-    for run in sorted(runs, key=lambda run: run.folder):
+    for run in sorted(runs, key=first_to_count):
         result = run.result
         if result.official is not None and result.official.split != "published":
             continue

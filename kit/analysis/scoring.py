@@ -145,6 +145,10 @@ def summarize(results: Sequence[Result]) -> Entry:
 # ---- statistics
 
 
+OLYMPIC_RUNS = 3
+"""The fewest of which something is left without the smallest and the largest."""
+
+
 def median_of(values: Sequence[float]) -> Median:
     """The median with its order-statistic interval; values may be infinite."""
     if len(values) == 1:
@@ -175,7 +179,7 @@ def expected_running_time_s(results: Sequence[Result]) -> float | None:
 
 def olympic_mean(values: Sequence[float]) -> float | None:
     """The mean without the smallest and the largest; None where it is infinite, or there are fewer than three."""
-    return None if len(values) < 3 else finite(fmean(sorted(values)[1:-1]))
+    return None if len(values) < OLYMPIC_RUNS else finite(fmean(sorted(values)[1:-1]))
 
 
 def overlap(one: Median, other: Median) -> bool:
@@ -198,6 +202,18 @@ def finite(value: float) -> float | None:
 
 def _ends(interval: Interval) -> tuple[float, float]:
     return infinite(interval.low), infinite(interval.high)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Which points of two costs no other point beats in one and equals in the other; infinite ones are on no front."""
+    on = [False] * len(points)
+    least, previous = math.inf, (math.inf, math.inf)
+    for index in sorted(range(len(points)), key=points.__getitem__):
+        point = points[index]
+        if math.isfinite(point[0]) and (point[1] < least or point == previous):
+            on[index] = True
+            least, previous = point[1], point
+    return on
 
 
 # ---- what is measured

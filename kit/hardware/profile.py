@@ -8,15 +8,15 @@ import json
 import os
 import tempfile
 from collections import Counter
-from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from kit.errors import KitError
 from kit.protocol import first_problem
-from kit.results.record import Device, OperatorFlops, Software
+from kit.results.record import Device, Moment, OperatorFlops, PerCall, Software
+from kit.results.store import read_plain
 from kit.track import Model
 
 SCHEMA_VERSION = 1
@@ -38,8 +38,15 @@ DtypeName = Literal["float32", "tf32", "bfloat16", "float16"]
 BOUND_BY_BYTES = frozenset(("elementwise", "reduction", "gather", "copy"))
 """Classes whose time goes with bytes: float32 stands in for integers, booleans and float64, one direction for both."""
 
-Positive = Annotated[float, Field(gt=0)]
-Spread = Annotated[float, Field(ge=0)]
+
+def _divisible(value: float) -> float:
+    if value < 1e-30:
+        raise ValueError("too small to divide by")
+    return value
+
+
+Positive = Annotated[float, Field(gt=0, le=1e30), AfterValidator(_divisible)]
+Spread = Annotated[float, Field(ge=0, le=1e6)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -48,7 +55,7 @@ class Point(Model):
 
     series: str
     """What was called; within a series only the size changes."""
-    flops_per_call: Annotated[float, Field(ge=0)]
+    flops_per_call: PerCall
     bytes_per_call: Positive
     seconds: Positive
     """Per call, in a row of calls on the same operands."""
@@ -105,10 +112,10 @@ class State(Model):
     clock_mhz: Positive | None
     """Of the GPU's multiprocessors, or the mean over the CPU's cores."""
     power_limit_w: Positive | None
-    temperature_c: float | None
+    temperature_c: Annotated[float, Field(ge=-300, le=1e6)] | None
     throttled_because: str | None
     """The GPU's own words for why its clock was held down."""
-    other_cores: Annotated[float, Field(ge=0)]
+    other_cores: Annotated[float, Field(ge=0, le=1e9)]
     """CPU cores that other processes, or the hypervisor, took on average."""
     other_gpu_processes: Count
     """The most that were seen at once."""
@@ -142,7 +149,7 @@ class Profile(Model):
     schema_version: Literal[1] = 1
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
     kind: Literal["measured"] = "measured"
-    measured_at: Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+    measured_at: Moment
     took_s: Positive
     kit_version: str
     device: Device
@@ -235,9 +242,29 @@ def read_profile(path: Path) -> Profile:
             raise KitError(f"{path}: larger than {MAX_PROFILE_BYTES >> 20} MiB, which no device profile is")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise KitError(f"{path}: there is no device profile here; kit calibrate -o {path} makes one") from None
+        raise _no_profile(path) from None
     except OSError as error:
         raise KitError(f"{path}: {error.strerror}") from error
+    return _parse(data, path)
+
+
+def read_strangers_profile(path: Path) -> Profile:
+    """The same of a file among results: no link is followed, and no pipe waited for.
+
+    Raises:
+        KitError: As `read_profile`, or it is no plain file.
+    """
+    try:
+        return _parse(read_plain(path, MAX_PROFILE_BYTES), path)
+    except FileNotFoundError:
+        raise _no_profile(path) from None
+
+
+def _no_profile(path: Path) -> KitError:
+    return KitError(f"{path}: there is no device profile here; kit calibrate -o {path} makes one")
+
+
+def _parse(data: bytes, path: Path) -> Profile:
     try:
         content = json.loads(data)
         version = content["schema_version"]

@@ -91,8 +91,11 @@ def read_power(run_dir: Path, trace: Trace) -> tuple[PowerSamples, ...]:
         raise KitError(f"{path}: not the file that the record was written with")
     try:
         with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as database:
-            query = """SELECT list(elapsed_s::DOUBLE ORDER BY elapsed_s), list(power_mw / 1000 ORDER BY elapsed_s)
-                FROM read_parquet($path) WHERE power_mw IS NOT NULL AND isfinite(elapsed_s) GROUP BY gpu ORDER BY gpu"""
+            query = """WITH samples AS (
+                    SELECT gpu, elapsed_s::DOUBLE AS elapsed_s, power_mw::INTEGER AS power_mw FROM read_parquet($path)
+                )
+                SELECT list(elapsed_s ORDER BY elapsed_s), list(power_mw / 1000 ORDER BY elapsed_s)
+                FROM samples WHERE power_mw IS NOT NULL AND isfinite(elapsed_s) GROUP BY gpu ORDER BY gpu"""
             rows = database.execute(query, {"path": str(path)}).fetchall()
     except duckdb.Error as error:
         raise KitError(f"{path}: not the columns of a meter: {str(error).splitlines()[0]}") from error

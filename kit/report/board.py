@@ -1,7 +1,7 @@
 """A board for people."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,9 +98,8 @@ class _Column:
 
 def _columns(content: board.Table, by: By) -> Iterator[_Column]:
     rows = content.rows
-    names = Counter(row.entry.submission for row in rows)
     yield _Column("rank", "right", [_rank(row) for row in rows])
-    yield _Column("submission", "left", [_name(row, names) for row in rows])
+    yield _Column("submission", "left", [escape_line(label) for label in content.labels])
     yield _Column(COLUMNS[by], "right", [_median(row.measure(by), by) for row in rows])
     yield _Column("interval", "right", [_interval(row.measure(by), by) for row in rows])
     yield _Column("method", "left", [_method(row) for row in rows])
@@ -129,11 +128,6 @@ def _efficiency(row: Row) -> str:
 
 def _rank(row: Row) -> str:
     return "-" if row.rank is None else f"{row.rank}{' tied' if row.tied else ''}"
-
-
-def _name(row: Row, names: Mapping[str, int]) -> str:
-    name = escape_line(row.entry.submission)
-    return name if names[row.entry.submission] == 1 else f"{name} [dim]{row.entry.source_sha256[:8]}[/]"
 
 
 def _reached(row: Row) -> str:
@@ -188,8 +182,8 @@ def _notes(content: board.Table, by: By) -> Iterator[str]:
     for flag, words in FLAGS.items():
         if any(flag in row.flags for row in content.rows):
             yield f"[red]{flag}: {words}[/]"
-    for row in content.rows:
-        name = escape_line(row.entry.submission)
+    for row, label in zip(content.rows, content.labels, strict=True):
+        name = escape_line(label)
         for what, verdict in (("secret split", row.resplit), ("shuffled labels", row.control)):
             if verdict is not None and verdict.verdict != "holds":
                 style = "red" if verdict.suspicious else "yellow"
@@ -205,8 +199,8 @@ def _notes(content: board.Table, by: By) -> Iterator[str]:
 
 def _on_reference(content: board.Table) -> Iterator[str]:
     """What each time rests on, and why some have no rank."""
-    for row in content.rows:
-        name, found = escape_line(row.entry.submission), row.on_reference
+    for row, label in zip(content.rows, content.labels, strict=True):
+        name, found = escape_line(label), row.on_reference
         if found is not None and found.tier is not None:
             without = f"; [yellow]{escape_line(row.unranked_because)}[/]" if row.unranked_because else ""
             yield f"[dim]{name}: {found.tier}, from {escape_line(found.basis or '')}[/]{without}"
@@ -224,7 +218,7 @@ def _signers(content: board.Table) -> Iterator[str]:
 def _unavailable(content: board.Table, by: By) -> Iterator[str]:
     """Which entries have no value of what, and why; each reason once."""
     names: dict[tuple[str, str], list[str]] = {}
-    for row in content.rows:
+    for row, label in zip(content.rows, content.labels, strict=True):
         reasons = {
             heading: row.measure(what).unavailable_because
             for what, heading in HEADINGS.items()
@@ -232,7 +226,7 @@ def _unavailable(content: board.Table, by: By) -> Iterator[str]:
         }
         for heading, because in {**reasons, "algorithmic efficiency": row.efficiency.unavailable_because}.items():
             if because is not None:
-                names.setdefault((heading, because), []).append(row.entry.submission)
+                names.setdefault((heading, because), []).append(label)
     for (heading, because), entries in names.items():
         which = "" if len(entries) == len(content.rows) else f" of {', '.join(entries)}"
         yield f"[dim]no {heading}{escape_line(which)}: {escape_line(because)}[/]"

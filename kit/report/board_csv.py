@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from kit.analysis.board import Board, Row, Table
-from kit.analysis.scoring import Measure
+from kit.analysis.scoring import OLYMPIC_RUNS, Measure
 from kit.report.csv_text import Cell, csv_text
 
 
@@ -62,7 +62,10 @@ def _what(content: Board, row: Row) -> Iterator[tuple[str, Cell]]:
     yield "success_rate_high", entry.success.high
     yield from _measure("time_s", entry.time_s)
     yield "expected_s", "inf" if entry.expected_s is None else entry.expected_s
-    yield "olympic_mean_s", entry.olympic_mean_s
+    yield (
+        "olympic_mean_s",
+        "inf" if entry.olympic_mean_s is None and entry.runs >= OLYMPIC_RUNS else entry.olympic_mean_s,
+    )
     yield "best_s", "inf" if entry.best_s is None else entry.best_s
     if row.on_reference is not None:
         yield "reference", content.reference

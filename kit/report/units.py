@@ -7,7 +7,7 @@ PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 def quantity(value: float, unit: str) -> str:
     """Three digits and an SI prefix: `quantity(2.9e14, "FLOP")` is "290 TFLOP"."""
-    step = 0
+    step, value = 0, float(f"{value:.3g}")  # rounded first: 999.6 is a thousand
     while abs(value) >= 1000 and step < len(PREFIXES) - 1:
         value /= 1000
         step += 1

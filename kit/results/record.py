@@ -24,6 +24,11 @@ Bytes = Annotated[int, Field(ge=0, le=10**18)]
 Count = Annotated[int, Field(ge=0, le=10**30)]
 Operations = Annotated[int, Field(ge=0, le=10**36)]
 """Of a run: what a trainer may say of each operator, times as many as it may name."""
+PerCall = Annotated[float, Field(ge=0, le=1e36)]
+Watts = Annotated[float, Field(ge=0, le=1e9)]
+Celsius = Annotated[int, Field(ge=-300, le=10**6)]
+Megahertz = Annotated[float, Field(ge=0, le=1e12)]
+Devices = Annotated[int, Field(ge=1, le=10**9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -156,7 +161,7 @@ class Energy(Model):
     sampled_unavailable_because: str | None = None
     power_scope: Literal["gpu", "module"] | None = None
     """What sampled power is of; a Grace Hopper module has a CPU too."""
-    idle_w: float | None = None
+    idle_w: Watts | None = None
     """Of the GPU, before the trainer was launched."""
     flags: tuple[EnergyFlag, ...] = ()
     host_j: Joules | None = None
@@ -176,9 +181,9 @@ class OperatorFlops(Model):
     backward: bool = False
     """Of a kind that only backward passes call; a product is a product in either pass."""
     calls: Count
-    flops_per_call: float
+    flops_per_call: PerCall
     """Mean."""
-    bytes_per_call: float
+    bytes_per_call: PerCall
     """Mean, of operands and results."""
     busy_s: Seconds | None = None
     """Inside the operators in the replay, in all; None on a GPU, where launches return before the work is done."""
@@ -190,7 +195,7 @@ class UncountedOperator(Model):
     operator: str
     calls: Count
     bytes: Bytes
-    time_share: Annotated[float, Field(ge=0)] | None = None
+    time_share: Annotated[float, Field(ge=0, le=1e12)] | None = None
     """Of the run's training time, what this operator took in the replay."""
 
 
@@ -199,7 +204,7 @@ class DeclaredOperator(Model):
 
     operator: str
     calls: Count
-    flops_per_call: float
+    flops_per_call: PerCall
 
 
 PUBLIC_PAGE = r"^https?://[!-~]+$"
@@ -248,7 +253,7 @@ class Flops(Model):
     sampling: Sampling | None = None
     """None where every step was counted."""
     replay_steps: Steps | None = None
-    replay_value: float | None = None
+    replay_value: Share | None = None
     """The replay's best score: a replay that learned less is not the same program."""
     trusted: bool = False
     untrusted_because: str | None = None
@@ -282,9 +287,9 @@ class ForeignProcess(Model):
     """Somebody else's process on the GPU."""
 
     pid: Count
-    first_seen_s: float
+    first_seen_s: Annotated[float, Field(ge=-1e12, le=1e12)]
     """After `go`; below 0 is before."""
-    last_seen_s: float
+    last_seen_s: Annotated[float, Field(ge=-1e12, le=1e12)]
     peak_bytes: Bytes | None
     computes: bool
     """Or draws only."""
@@ -293,12 +298,12 @@ class ForeignProcess(Model):
 class Conditions(Model):
     """The GPU's state in the window."""
 
-    temperature_start_c: int | None
-    temperature_end_c: int | None
-    clock_sm_start_mhz: int | None
-    clock_sm_mean_mhz: float | None
-    clock_sm_end_mhz: int | None
-    clock_memory_mean_mhz: float | None
+    temperature_start_c: Celsius | None
+    temperature_end_c: Celsius | None
+    clock_sm_start_mhz: Count | None
+    clock_sm_mean_mhz: Megahertz | None
+    clock_sm_end_mhz: Count | None
+    clock_memory_mean_mhz: Megahertz | None
     throttled_power_s: Seconds | None
     """For how long the power limit held clocks down."""
     throttled_heat_s: Seconds | None
@@ -319,17 +324,17 @@ class Device(Model):
 
     type: Literal["cpu", "cuda"]
     name: str
-    count: Annotated[int, Field(ge=1)]
-    ranks: Annotated[int, Field(ge=1)] = 1
+    count: Devices
+    ranks: Devices = 1
     """Processes that trained together: on GPUs one each, on the CPU sharing it."""
-    cores: Annotated[int, Field(ge=1)] | None = None
+    cores: Devices | None = None
     """That the run may use, on the CPU; however many threads the submission asked torch for."""
     threads: Count | None
     """Of torch, on the CPU, in all ranks."""
     uuid_hash: str | None
     """SHA-256 of the GPU's UUID, or of all with commas between: tells two cards apart without naming them."""
     driver: str | None
-    power_limit_w: float | None
+    power_limit_w: Watts | None
     """Of several GPUs the lowest."""
 
 

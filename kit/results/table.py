@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from kit.errors import KitError
+from kit.errors import KitError, escaped
 from kit.results.imported import Imported, Reading, Remark, UnreadableError, read_text
 from kit.track import Model
 
@@ -131,4 +131,4 @@ def _cell(value: Any) -> str:
         return f"{value:f}"
     if isinstance(value, float):
         return repr(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-    return str(value)
+    return escaped(str(value))

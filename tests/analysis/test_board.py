@@ -144,6 +144,49 @@ def test_what_is_left_out_is_listed_with_its_reason() -> None:
     assert [row.entry.runs for row in only_table(board).rows] == [1]
 
 
+def test_a_copy_takes_no_place_from_what_an_organizer_signed() -> None:
+    """A folder that sorts first, with a record of the same id or the same seed and a better time, is no way in."""
+    (run,) = make_entry(2.0)
+    signed = found([run], Verification(state="valid", public_key=f"ed25519:{'A' * 43}="))
+    faster = run.model_copy(update={"time": run.time.model_copy(update={"to_target_s": 0.001})})
+    earlier = faster.model_copy(update={"id": "0", "started_at": run.started_at.replace(year=2020)})
+    copies = [FoundRun("0", result_of(faster), UNSIGNED), FoundRun("00", result_of(earlier), UNSIGNED)]
+    board = make_board(Material([*copies, *signed]))
+    (row,) = only_table(board).rows
+    assert (row.entry.best_s, row.signed_runs, row.folders) == (2.0, 1, (run.id,))
+    assert {item.file for item in board.left_out} == {"0/record.json", "00/record.json"}
+
+
+def test_entries_of_one_source_can_be_told_apart() -> None:
+    configs = [
+        run.model_copy(
+            update={"id": str(lr), "submission": run.submission.model_copy(update={"config": {"lr": lr}}), "seed": 1}
+        )
+        for run in make_entry(2.0)
+        for lr in (0.1, 0.2)
+    ]
+    table = only_table(board_of(configs, make_entry(3.0, name="other")))
+    source = table.rows[0].entry.source_sha256[:8]
+    assert table.labels == (f"made {source} (1)", f"made {source} (2)", "other")
+
+
+def test_a_meter_that_read_nothing_ranks_nobody_first() -> None:
+    def energy(device_j: float) -> Energy:
+        return Energy(
+            device_j=device_j,
+            method="nvml_total_energy",
+            update_period_s=None,
+            uncertainty_j=None,
+            unavailable_because=None,
+        )
+
+    board = board_of(
+        make_entry(1.0, name="none", energy=energy(0.0)), make_entry(1.0, name="some", energy=energy(5.0)), by="energy"
+    )
+    ranks = {row.entry.submission: (row.rank, row.unranked_because) for row in only_table(board).rows}
+    assert ranks == {"some": (1, None), "none": (None, "the meter read 0 J")}
+
+
 def test_missing_seeds_are_flagged() -> None:
     (row,) = only_table(board_of(make_entry(1.0, 2.0, official={"seeds": 5}))).rows
     assert (row.entry.runs, row.entry.seeds, row.flags) == (2, 5, ("incomplete",))

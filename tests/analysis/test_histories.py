@@ -352,6 +352,20 @@ def test_times_and_energies_of_two_devices_are_two_series_and_operations_are_one
     assert [point.cost for point in one.frontier] == [4.0, 1.0]
 
 
+def test_a_recipe_counts_once_on_however_many_machines_it_was_run(tmp_path: Path) -> None:
+    """Else one recipe on ten machines would weigh as ten in a trend."""
+    other = make_record().device.model_copy(update={"name": "another processor"})
+    elsewhere = [
+        run.model_copy(update={"id": f"{run.id}-there"}) for run in entry("one", "2024-03-01", 80, device=other)
+    ]
+    write(tmp_path, entry("one", "2024-03-01", 81), elsewhere, entry("two", "2025-03-01", 40))
+    history = history_of_results(tmp_path)
+    assert [(point.label, point.cost) for point in history.progress[0].series.points] == [("one", 80), ("two", 40)]
+    (left_out,) = history.left_out
+    assert left_out.because.startswith("the same recipe as one (")
+    assert len(history_of_results(tmp_path, "time").progress) == 2
+
+
 def test_an_entry_with_official_runs_is_judged_by_these_alone(tmp_path: Path) -> None:
     official = entry("one", "2025-01-01", 10, 2.0)
     own = [

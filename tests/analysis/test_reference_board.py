@@ -14,7 +14,8 @@ from kit.analysis.on_reference import ReferenceTimes, read_reference_times
 from kit.analysis.reference import ReferenceDevice, load_reference, opened
 from kit.errors import KitError
 from kit.hardware.profile import Profile, WorkloadTime, write_profile
-from kit.results.record import Device, Flops, OperatorFlops, Progress, Record
+from kit.results.record import Device, Flops, OperatorFlops, Progress, Record, Time
+from kit.results.signing import Verification
 from kit.results.store import write_record
 
 OPERATORS = (
@@ -163,6 +164,63 @@ def test_a_part_that_was_run_again_on_the_reference_makes_a_time_measured() -> N
     assert "re-run as again" in (row.on_reference.basis or "")
     assert median_s(row) == pytest.approx(2.0 * 0.4)
     assert row.entry.runs == 3
+
+
+ALICE, MALLORY, NOBODY = (
+    Verification(state="valid", public_key=f"ed25519:{'A' * 43}="),
+    Verification(state="valid", public_key=f"ed25519:{'M' * 43}="),
+    Verification(state="missing"),
+)
+
+
+def again(entry: Sequence[Record], **differently: Any) -> Record:
+    """The middle run of an entry made again on the reference device, at a time too good to be true."""
+    time = Time(to_target_s=1e-3, total_s=1.0, setup_s=0.0, evaluation_s=0.0)
+    return entry[1].model_copy(update={"id": "again", "device": THERE, "time": time, "official": None} | differently)
+
+
+def tier(entry: Sequence[Record], rerun: Record, signature: Verification, reruns: Verification) -> str | None:
+    """How the entry's time on the reference is got, with these signatures of its runs and of its re-run."""
+    runs = [*found(entry, signature), *found([rerun], reruns)]
+    by_id = {record.id: record for record in (*entry, rerun)}
+    on = ReferenceTimes(REFERENCE, runs, lambda run: by_id[run.result.id], lambda _: OWN)
+    row = rows(make_board(Material(runs), "reference", on=on))[entry[0].submission.name]
+    assert row.on_reference is not None
+    return row.on_reference.tier
+
+
+@pytest.mark.parametrize(
+    ("signature", "reruns", "expected"),
+    [
+        (ALICE, ALICE, "measured"),
+        (ALICE, MALLORY, "predicted"),
+        (ALICE, NOBODY, "predicted"),
+        (ALICE, Verification(state="invalid", because="changed"), "predicted"),
+        (NOBODY, NOBODY, "measured"),
+        (NOBODY, Verification(state="invalid", because="changed"), "predicted"),
+    ],
+)
+def test_a_re_run_counts_if_who_vouches_for_the_runs_vouches_for_it(
+    signature: Verification, reruns: Verification, expected: str
+) -> None:
+    entry = make_entry(1.0, 2.0, 3.0, name="mine", device=HERE, flops=COUNTED)
+    assert tier(entry, again(entry), signature, reruns) == expected
+
+
+@pytest.mark.parametrize("differently", [{"target": 0.1}, {"metric": "top5"}, {"rehearsal": True}])
+def test_a_re_run_of_an_easier_race_is_none(differently: dict[str, Any]) -> None:
+    entry = make_entry(1.0, 2.0, 3.0, name="mine", device=HERE, flops=COUNTED)
+    rerun = again(entry, track=entry[0].track.model_copy(update=differently))
+    assert tier(entry, rerun, NOBODY, NOBODY) == "predicted"
+
+
+def test_one_whole_re_run_says_nothing_of_its_own_spread() -> None:
+    entry = make_entry(1.0, 2.0, 3.0, name="mine", device=HERE, flops=COUNTED)
+    row = rows(board_of(entry, [again(entry)]))["mine"]
+    median = row.measure("reference").median
+    assert median is not None
+    assert median.value == pytest.approx(1e-3)
+    assert median.interval is None
 
 
 def test_a_time_that_cannot_be_had_leaves_a_reason() -> None:

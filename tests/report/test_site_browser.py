@@ -433,4 +433,4 @@ def test_an_attack_in_a_record_does_not_change_its_files_name(hostile: Path) -> 
     for path in hostile.rglob("*"):
         name = path.relative_to(hostile).as_posix()
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_./"), name
-        assert len(path.name) <= 80
+        assert len(path.name) <= 100

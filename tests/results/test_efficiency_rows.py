@@ -11,7 +11,7 @@ from kit.errors import KitError
 from kit.results.exchange.write_ai_and_efficiency import efficiency_csv
 from kit.results.imported import Imported
 from kit.results.published.ai_and_efficiency import COLUMNS, COUNTED, EfficiencyRow, efficiency_rows
-from kit.results.record import Flops
+from kit.results.record import Flops, SubmissionInfo
 from kit.results.table import as_csv, read_table
 
 FIRST = ",".join(COLUMNS) + "\n"
@@ -107,6 +107,10 @@ def test_a_file_that_is_no_such_table_is_a_mistake(tmp_path: Path, content: str 
         imported(tmp_path / "none.csv")
 
 
+def submitted(**differently: str) -> SubmissionInfo:
+    return make_record().submission.model_copy(update=differently)
+
+
 def counted(train_total: int) -> Flops:
     return Flops(method="replay", train_total=train_total, evaluation_total=0, trusted=True)
 
@@ -141,6 +145,9 @@ def test_a_record_is_a_row_that_says_where_it_comes_from(tmp_path: Path) -> None
             "the replay learned less",
         ),
         ({"outcome": "missed", "reason": "fell short"}, "the target was not reached: missed, fell short"),
+        ({"submission": submitted(date="soon")}, "no row of that table: date: .*expected a date"),
+        ({"submission": submitted(name="")}, "no row of that table: model: "),
+        ({"flops": counted(10**36)}, "no row of that table: teraflops_s_days: "),
     ],
 )
 def test_a_count_that_may_not_be_compared_is_no_row(differently: dict[str, object], told: str) -> None:

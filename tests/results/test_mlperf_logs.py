@@ -129,6 +129,8 @@ def test_every_key_that_nobody_stated_is_asked_for_at_once() -> None:
     ("stated", "told"),
     [
         (SGD | {"opt_name": "adam"}, "opt_name: expected sgd or lars, got 'adam'"),
+        (SGD | {"opt_name": ["sgd"]}, r"opt_name: expected sgd or lars, got \['sgd'\]"),
+        (SGD | {"global_batch_size": 10**400}, "global_batch_size: expected images per optimizer step, got 10"),
         (SGD | {"eval_accuracy": 0.8}, "eval_accuracy: not a key that is stated"),
         (SGD | {"seed": 5}, "seed: not a key that is stated"),
         (SGD | {"cache_clear": False}, "cache_clear: MLPerf takes runs that begin with empty caches"),
@@ -145,6 +147,8 @@ def test_what_is_stated_wrongly_is_refused(stated: dict[str, Any], told: str) ->
 def test_only_a_run_to_mlperfs_target_has_a_log() -> None:
     with pytest.raises(KitError, match=r"races to top1 of 75.9 % on imagenet .*; this run to top1 of 90.0% on made"):
         mlperf_log(make_record())
+    with pytest.raises(KitError, match=r"a set-up of 1e\+12 s ends after all time"):
+        mlperf_log(make_run(SGD, time=Time(to_target_s=1, total_s=1, setup_s=1e12, evaluation_s=0)))
     with pytest.raises(KitError, match="no whole run: cancelled, by Ada"):
         mlperf_log(make_run(SGD, outcome="cancelled", reason="by Ada"))
 

@@ -195,6 +195,7 @@ def test_of_very_many_bad_rows_some_are_told_one_by_one(tmp_path: Path) -> None:
         ((HEADER + ROWS).encode() + b"5\t2\t9\xe9\n", {}, "ada_net.tsv:6: not UTF-8: byte 0xe9"),
         (HEADER + ROWS, {"timestamp": "20.4.2018"}, "ada_net.json: timestamp: expected yyyy-mm-dd, got '20.4.2018'"),
         (HEADER + ROWS, {"author": None}, "ada_net.json: author: expected text, got nothing"),
+        (HEADER + ROWS, {"author": "\ud800"}, "ada_net.json: author: expected text, got '\\ud800'"),
         (HEADER + ROWS, {"hardware": ["V100"]}, "ada_net.json: hardware: expected text, got ['V100']"),
     ],
 )
@@ -289,6 +290,18 @@ def test_names_that_a_terminal_would_obey_are_escaped(tmp_path: Path) -> None:
     write(tmp_path, "", name="red\x1b[31m")
     (refused,) = import_dawnbench(tmp_path).refused
     assert refused.file == "CIFAR10/train/red\\x1b[31m.tsv"
+
+
+def test_words_that_a_terminal_would_obey_are_escaped_in_the_table(tmp_path: Path) -> None:
+    found = import_dawnbench(write(tmp_path, HEADER + ROWS, author="Ada\x1b[2J"))
+    assert "Ada\\x1b[2J" in as_csv(COLUMNS, found.rows)
+
+
+def test_a_link_that_is_null_is_none(tmp_path: Path) -> None:
+    write(tmp_path, HEADER + ROWS)
+    path = tmp_path / "CIFAR10/train/ada_net.json"
+    path.write_text(json.dumps(describe() | {"codeURL": None}))
+    assert only(import_dawnbench(tmp_path)).code_url == ""
 
 
 def test_a_folder_without_entries_is_a_mistake(tmp_path: Path) -> None:

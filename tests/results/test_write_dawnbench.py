@@ -108,6 +108,10 @@ def test_what_the_record_does_not_know_is_blank_and_said(tmp_path: Path) -> None
             make_run(submission=make_record().submission),
             r"expected config.batch_size, a hyperparameter of the submission, got None",
         ),
+        (
+            make_run(submission=make_record().submission.model_copy(update={"config": {"batch_size": 10**400}})),
+            r"expected config.batch_size, a hyperparameter of the submission, got 10+ \.\.\.",
+        ),
     ],
 )
 def test_a_record_that_is_no_entry_is_refused_with_the_reason(run: Record, told: str) -> None:

@@ -11,6 +11,8 @@ from kit.analysis.board import Row, make_board
 from kit.analysis.material import Material, read_material
 from kit.errors import KitError
 from kit.hardware.profile import Profile
+from kit.results.record import Record
+from kit.results.store import write_record
 from kit.score.calibration import Calibrations
 
 
@@ -25,6 +27,11 @@ def machine(*speeds: float | None, first: int = 0) -> Callable[[str], Profile]:
         return make_profile(slow=slow, id=f"20261124T12000{number}Z-made-abcdef")
 
     return calibrate
+
+
+def write(run_dir: Path, record: Record) -> None:
+    run_dir.mkdir(parents=True)
+    write_record(record, run_dir)
 
 
 def row(results: Path, calibration: str | None) -> Row:
@@ -90,3 +97,20 @@ def test_a_damaged_profile_or_drift_is_named_and_stops_nothing(tmp_path: Path) -
     (tmp_path / "calibration" / f"{before}.drift.json").write_text('{"old": 1}')
     (left_out,) = read_material(tmp_path).unreadable
     assert left_out.file == f"calibration/{before}.drift.json"
+
+
+def test_a_drift_in_a_folder_of_somebody_elses_says_nothing_of_this_machine(tmp_path: Path) -> None:
+    """Ids are no secret: who could name another's profile could flag its runs, or hide that its machine drifted."""
+    calibrations = Calibrations(tmp_path, "cpu", machine(1.0, 1.3), lambda line: None)
+    before = calibrations.measure()
+    calibrations.measure()
+    drift = tmp_path / "calibration" / f"{before}.drift.json"
+    strangers = tmp_path / "z" / "calibration"
+    strangers.mkdir(parents=True)
+    steady = drift.read_text().replace('"verdict": "drifted"', '"verdict": "steady"')
+    (strangers / drift.name).write_text(steady)
+    write(tmp_path / "z" / "run", make_entry(1.0, name="stranger")[0])
+    (drift.parent / "z.drift.json").write_text(steady)
+    (left_out,) = read_material(tmp_path).unreadable
+    assert (left_out.file, before in left_out.because) == ("calibration/z.drift.json", True)
+    assert row(tmp_path, before).calibration == "drifted"

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from kit.analysis.decomposition import Decomposition, decompose
 from kit.analysis.material import CALIBRATION_DIR, DRIFT_SUFFIX, LeftOut, left_out_because
 from kit.analysis.sides import side_of_records
 from kit.errors import KitError, without_place
-from kit.hardware.profile import Profile, read_profile
+from kit.hardware.profile import Profile, read_strangers_profile
 from kit.report.site.figures import LearningCurve
 from kit.report.site.names import slug, slug_with
 from kit.results.record import Record
@@ -34,7 +33,7 @@ class Place:
     row: Row
     slug: str
     label: str
-    """Its name, with a piece of its hash where two entries of a table share it."""
+    """Its name in the table."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,10 @@ def tracks(board: Board) -> tuple[TrackContent, ...]:
     by_name: dict[str, list[Section]] = {}
     for table in board.tables:
         sections = by_name.setdefault(table.track, [])
-        names = Counter(row.entry.submission for row in table.rows)
-        places = []
-        for row in table.rows:
-            name = row.entry.submission
-            label = name if names[name] == 1 else f"{name} {row.entry.source_sha256[:8]}"
-            places.append(Place(table, row, slug_with(name, _identity(table, row)), label))
+        places = [
+            Place(table, row, slug_with(row.entry.submission, _identity(table, row)), label)
+            for row, label in zip(table.rows, table.labels, strict=True)
+        ]
         sections.append(Section(table, f"machine-{len(sections) + 1}", tuple(places)))
     return tuple(TrackContent(name, slug(name), tuple(sections)) for name, sections in sorted(by_name.items()))
 
@@ -112,12 +109,12 @@ def read_runs(results_dir: Path, row: Row) -> Runs:
 
 
 def typical(records: Sequence[Record]) -> int:
-    """Which run stands for an entry: of those that reached the target, if any did, the one in the middle."""
+    """Which run stands for an entry: of those that reached the target, if any did, the slower of the middle two."""
     times_s = [math.inf if record.time.to_target_s is None else record.time.to_target_s for record in records]
     reached = sorted(time_s for time_s in times_s if math.isfinite(time_s))
     if not reached:
         return max(range(len(records)), key=lambda index: (records[index].best_value or 0, -index))
-    return times_s.index(reached[(len(reached) - 1) // 2])
+    return times_s.index(reached[len(reached) // 2])
 
 
 def curves_of(records: Sequence[Record], label: str, group: int, *, by_run: bool = False) -> list[LearningCurve]:
@@ -231,6 +228,8 @@ class FoundProfile:
 
     profile: Profile
     slug: str
+    place: str
+    """The folder of the runs that it was measured for, below the results."""
     file: str
     """Below the results."""
 
@@ -242,7 +241,7 @@ def read_profiles(results_dir: Path, folders: Iterable[str]) -> tuple[tuple[Foun
         results_dir: Results.
         folders: Of runs, below the results.
     """
-    found: dict[str, FoundProfile] = {}
+    found: dict[str, FoundProfile] = {}  # by content: two folders may use one id
     left_out = []
     places = sorted({"", *(str(PurePosixPath(folder).parent) for folder in folders)} - {"."})
     for place in places:
@@ -251,15 +250,14 @@ def read_profiles(results_dir: Path, folders: Iterable[str]) -> tuple[tuple[Foun
                 continue
             file = path.relative_to(results_dir).as_posix()
             try:
-                if not path.is_file():
-                    raise KitError(f"{path}: not a plain file")
-                profile = read_profile(path)
+                profile = read_strangers_profile(path)
             except KitError as error:
                 left_out.append(left_out_because(file, without_place(error, f"{path}: ")))
                 continue
-            if profile.id in found:
-                left_out.append(left_out_because(file, f"the same profile as {found[profile.id].file}"))
+            content = profile.model_dump_json()
+            if content in found:
+                left_out.append(left_out_because(file, f"the same profile as {found[content].file}"))
                 continue
-            found[profile.id] = FoundProfile(profile, slug_with(profile.id, profile.id), file)
-    ordered = sorted(found.values(), key=lambda one: (one.profile.measured_at, one.profile.id))
+            found[content] = FoundProfile(profile, slug_with(profile.id, content), place, file)
+    ordered = sorted(found.values(), key=lambda one: (one.profile.measured_at, one.slug))
     return tuple(ordered), left_out

@@ -27,7 +27,7 @@ POINT_COLUMNS = (
 )
 
 
-def write_devices(folder: Folder, profiles: Sequence[FoundProfile], drifts: Mapping[str, Drift]) -> None:
+def write_devices(folder: Folder, profiles: Sequence[FoundProfile], drifts: Mapping[tuple[str, str], Drift]) -> None:
     """Write the list of devices, and a page for each measured profile."""
     sheets = sorted(all_specs(), key=lambda spec: (spec.release_date, spec.name), reverse=True)
     page = render("devices.html", 1, profiles=profiles, specs=sheets, dtypes=DTYPES)
@@ -38,7 +38,7 @@ def write_devices(folder: Folder, profiles: Sequence[FoundProfile], drifts: Mapp
     rows = ([_flat(content[name]) for name in columns] for content in contents)
     folder.write("devices/specs.csv", csv_text(columns, rows))
     for found in profiles:
-        _write_profile(folder, found, drifts.get(found.profile.id))
+        _write_profile(folder, found, drifts.get((found.place, found.profile.id)))
 
 
 def _flat(value: Any) -> Any:

@@ -78,7 +78,7 @@ def _round_values(low_log: float, high_log: float) -> list[float]:
     found: list[float] = []
     for digits in scales:
         powers = (digit * 10.0**decade for decade in decades for digit in digits)
-        found = [value for value in powers if low_log <= math.log10(value) <= high_log]
+        found = [value for value in powers if value > 0 and low_log <= math.log10(value) <= high_log]
         if len(found) <= MAX_TICKS:
             return found
     return found[:: math.ceil(len(found) / MAX_TICKS)]

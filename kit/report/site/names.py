@@ -5,7 +5,8 @@ import re
 
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_]{0,47}")
 MAX_READABLE = 40
-HASH_DIGITS = 10
+HASH_DIGITS = 32
+"""So many that nobody finds two identities of one name: an entry could take another's page."""
 
 
 def slug(name: str) -> str:

@@ -1,6 +1,5 @@
 """The source that ran, as pages show it: coloured where that is safe, named where it is not text."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -71,7 +70,7 @@ def _contents(folder: Path) -> tuple[dict[str, bytes], list[str]]:
     contents: dict[str, bytes] = {}
     strange: list[str] = []
     budget = MAX_READ_BYTES
-    for path in _walk(folder):
+    for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         try:
             contents[name] = read_plain(path, budget)
@@ -86,15 +85,16 @@ def _contents(folder: Path) -> tuple[dict[str, bytes], list[str]]:
     return contents, strange
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files that count as a submission's: caches and hidden ones aside."""
-    for path in sorted(folder.iterdir()):
-        if path.name == "__pycache__" or path.name.startswith("."):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
-        else:
-            yield path
+def _files(folder: Path) -> list[Path]:
+    """Files that count as a submission's, by name: caches and hidden ones aside."""
+    found: list[Path] = []
+    folders = [folder]
+    while folders:  # which may lie in each other deeper than calls may
+        for path in folders.pop().iterdir():
+            if path.name == "__pycache__" or path.name.startswith("."):
+                continue
+            (folders if path.is_dir() and not path.is_symlink() else found).append(path)
+    return sorted(found)
 
 
 @lru_cache(maxsize=256)  # the runs of many entries have files in common

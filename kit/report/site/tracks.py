@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kit.analysis.board import Board, Row, Table
-from kit.analysis.scoring import Interval, Measure, Quantity
+from kit.analysis.scoring import Interval, Measure, Quantity, pareto_front
 from kit.report.board import FLAGS, HEADINGS
 from kit.report.board_csv import board_csv
 from kit.report.csv_text import csv_text
@@ -152,10 +152,10 @@ def _notes(table: Table) -> Iterator[str]:
         yield "Algorithmic efficiency: training operations of the track's baseline over those of the entry."
     names: dict[tuple[str, str], list[str]] = {}
     for what in get_args(Quantity):
-        for row in table.rows:
+        for row, label in zip(table.rows, table.labels, strict=True):
             because = row.entry.measure(what).unavailable_because
             if because is not None:
-                names.setdefault((HEADINGS[what], because), []).append(row.entry.submission)
+                names.setdefault((HEADINGS[what], because), []).append(label)
     for (heading, because), entries in names.items():
         which = "" if len(entries) == len(table.rows) else f" of {_some(entries)}"
         yield f"No {heading}{which}: {because}."
@@ -178,14 +178,15 @@ def _pareto(section: Section) -> Pareto | None:
             for place in section.places
             if (time := _finite(place.row.entry.time_s)) is not None
             and (cost := _finite(place.row.entry.measure(quantity))) is not None
-        ][:MAX_POINTS]
+        ]
         if len(known) < 2:
             continue
-        on_front = _front([(time[0], cost[0]) for _, time, cost in known])
+        on_front = pareto_front([(time[0], cost[0]) for _, time, cost in known])
         points = [
             ParetoPoint(label, time[0], time[1], cost[0], cost[1], on)
             for (label, time, cost), on in zip(known, on_front, strict=True)
         ]
+        points = sorted(points, key=lambda point: not point.on_front)[:MAX_POINTS]
         title = f"Time against {name.lower()}"
         missing = len(section.places) - len(known)
         words = (
@@ -193,9 +194,11 @@ def _pareto(section: Section) -> Pareto | None:
             "Pareto front: entries that no other beats in one and equals in the other."
         )
         if quantity == "flops":
-            words += " No entry here has its energy measured."
+            words += " Fewer than two entries here have their energy measured."
         if missing:
             words += f" {missing} without both numbers are not drawn."
+        if len(known) > len(points):
+            words += f" Of the {len(known):,} others {len(points):,} are drawn, those on the front first."
         figure = figures.pareto(points, "seconds to the target", name.lower(), unit)
         return Pareto(title, words, name, unit, points, figure)
     return None
@@ -209,18 +212,6 @@ def _finite(measure: Measure) -> Known | None:
     if median is None or not median.value:
         return None
     return median.value, None if median.interval is None else (median.interval.low, median.interval.high)
-
-
-def _front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Which points no other beats in one cost and equals in the other."""
-    on = [False] * len(points)
-    best = math.inf
-    previous: tuple[float, float] | None = None
-    for index in sorted(range(len(points)), key=lambda index: points[index]):
-        if points[index][1] < best or points[index] == previous:
-            on[index] = True
-            best, previous = points[index][1], points[index]
-    return on
 
 
 def _curves(results_dir: Path, section: Section) -> Curves | None:

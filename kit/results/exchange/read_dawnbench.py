@@ -198,11 +198,22 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _text(description: dict[str, Any], key: str, *, needed: bool = True) -> str:
-    value = description.get(key, None if needed else "")
-    if not isinstance(value, str) or (needed and not value.strip()):
+    value = description.get(key)
+    if value is None and not needed:
+        return ""
+    if not isinstance(value, str) or (needed and not value.strip()) or not _is_unicode(value):
         given = "nothing" if value in (None, "") else repr(value)
         raise UnreadableError(f"{key}: expected text, got {given}")
     return " ".join(value.split())
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written down: JSON's escapes can say half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _date(description: dict[str, Any]) -> date:

@@ -1,8 +1,16 @@
 """How far training was at a moment, from what a record says."""
 
 from bisect import bisect_right
+from typing import Any, TypeGuard
 
 from kit.results.record import Record
+
+MAX_BATCH_SIZE = 10**12
+
+
+def is_batch_size(value: Any) -> TypeGuard[int]:
+    """Whether it is a number of images per optimizer step."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_BATCH_SIZE
 
 
 def optimizer_steps_at(record: Record, elapsed_s: float) -> float | None:

@@ -1,9 +1,11 @@
 """A run as a row of the table of "AI and Efficiency" (`kit.results.published.ai_and_efficiency`)."""
 
-from datetime import date
 from decimal import Decimal, localcontext
 
+from pydantic import ValidationError
+
 from kit.errors import KitError
+from kit.protocol import first_problem
 from kit.results.published.ai_and_efficiency import COLUMNS, EXACT, TERAFLOPS_S_DAY, EfficiencyRow
 from kit.results.record import Record
 from kit.results.table import as_csv
@@ -31,11 +33,16 @@ def efficiency_csv(record: Record) -> str:
     with localcontext(EXACT):
         compute = Decimal(record.flops.train_total or 0) / (2 * TERAFLOPS_S_DAY)
     track = record.track
-    row = EfficiencyRow(
-        level=LEVEL_OF_TARGET.get((track.dataset, track.metric, track.target), track.name),
-        date=date.fromisoformat(record.submission.date),
-        model=record.submission.name,
-        teraflops_s_days=compute,
-        analysis=f"counted by kit {record.kit_version}, record {record.id}",
-    )
+    try:
+        row = EfficiencyRow.model_validate(
+            {
+                "level": LEVEL_OF_TARGET.get((track.dataset, track.metric, track.target), track.name),
+                "date": record.submission.date,
+                "model": record.submission.name,
+                "teraflops_s_days": compute,
+                "analysis": f"counted by kit {record.kit_version}, record {record.id}",
+            }
+        )
+    except ValidationError as error:
+        raise KitError(f"record {record.id} is no row of that table: {first_problem(error)}") from error
     return as_csv(COLUMNS | {"Publication Date": "published_date"}, [row])

@@ -12,8 +12,8 @@ from typing import Any
 
 from kit.errors import KitError
 from kit.results.exchange.read_dawnbench import DIGITS, HEADERS, METRICS, Task
-from kit.results.exchange.steps import optimizer_steps_at
-from kit.results.imported import write_text
+from kit.results.exchange.steps import is_batch_size, optimizer_steps_at
+from kit.results.imported import shortened, write_text
 from kit.results.published.dawnbench import TASKS
 from kit.results.record import Record
 
@@ -56,10 +56,10 @@ def dawnbench_files(record: Record) -> DawnbenchFiles:
     if record.outcome != "reached" or record.time.to_target_s is None:
         raise KitError(f"record {record.id}: DAWNBench takes runs that reach the target; this one: {record.outcome}")
     batch_size = record.submission.config.get(BATCH_SIZE)
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+    if not is_batch_size(batch_size):
         raise KitError(
             f"record {record.id}: each row of DAWNBench's table has an epoch, which takes the images per optimizer "
-            f"step: expected config.{BATCH_SIZE}, a hyperparameter of the submission, got {batch_size!r}"
+            f"step: expected config.{BATCH_SIZE}, a hyperparameter of the submission, got {shortened(repr(batch_size))}"
         )
     blank = ["authorEmail"] + (["top1Accuracy"] if task == "ImageNet" else [])
     author = ", ".join(record.submission.authors)

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from kit.errors import KitError
-from kit.results.exchange.steps import optimizer_steps_at
+from kit.results.exchange.steps import is_batch_size, optimizer_steps_at
+from kit.results.imported import shortened
 from kit.results.record import Record
 
 RULESET = "4.0.0"
@@ -108,8 +109,8 @@ def _stated(record: Record, given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise KitError(f"{where}: expected a mapping of MLPerf's keys, got {type(given).__name__}")
     optimizer = given.get("opt_name")
-    if optimizer is not None and optimizer not in OPTIMIZER:
-        raise KitError(f"{where}.opt_name: expected {' or '.join(OPTIMIZER)}, got {optimizer!r}")
+    if optimizer is not None and optimizer not in tuple(OPTIMIZER):  # it may be a list, which is in no mapping
+        raise KitError(f"{where}.opt_name: expected {' or '.join(OPTIMIZER)}, got {shortened(repr(optimizer))}")
     needed = (*ALWAYS, *OPTIMIZER.get(optimizer or "", ()))
     if missing := [key for key in needed if given.get(key) is None]:
         raise KitError(
@@ -118,15 +119,17 @@ def _stated(record: Record, given: Any) -> dict[str, Any]:
         )
     if strange := sorted(set(given) - {*needed, *MAY_BE_STATED}):
         raise KitError(f"{where}.{strange[0]}: not a key that is stated; these are: {', '.join(needed)}")
-    if given["submission_benchmark"] != BENCHMARK:
-        raise KitError(f"{where}.submission_benchmark: expected {BENCHMARK!r}, got {given['submission_benchmark']!r}")
+    if (benchmark := given["submission_benchmark"]) != BENCHMARK:
+        raise KitError(f"{where}.submission_benchmark: expected {BENCHMARK!r}, got {shortened(repr(benchmark))}")
     if given["cache_clear"] is not True:
         raise KitError(
             f"{where}.cache_clear: MLPerf takes runs that begin with empty caches; say true where that is so"
         )
     batch_size = given["global_batch_size"]
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise KitError(f"{where}.global_batch_size: expected images per optimizer step, got {batch_size!r}")
+    if not is_batch_size(batch_size):
+        raise KitError(
+            f"{where}.global_batch_size: expected images per optimizer step, got {shortened(repr(batch_size))}"
+        )
     return {key: given[key] for key in (*needed, *MAY_BE_STATED) if key in given}
 
 
@@ -156,7 +159,10 @@ class _Log:
 
     def __init__(self, record: Record) -> None:
         assert record.time.setup_s is not None
-        self._go = record.started_at + timedelta(seconds=record.time.setup_s)
+        try:
+            self._go = record.started_at + timedelta(seconds=record.time.setup_s)
+        except OverflowError:
+            raise KitError(f"record {record.id}: a set-up of {record.time.setup_s:g} s ends after all time") from None
         self._where = {"file": f"record {record.id}", "lineno": 0}
         self._lines: list[str] = []
 
