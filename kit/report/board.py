@@ -1,12 +1,14 @@
 """A board for people."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kit.analysis import board
 from kit.analysis.board import Board, By, Flag, Row
@@ -31,6 +33,9 @@ COLUMNS: dict[By, str] = {
     "flops": "training",
     "cost": "cost",
 }
+NAME, MIN_NAME = "submission", 6
+GAP = 2
+"""Between columns."""
 FLAGS: dict[Flag, str] = {
     "incomplete": "fewer runs than there were to be",
     "control": "scores high although its training labels were shuffled",
@@ -70,13 +75,20 @@ def _print_table(content: board.Table, whole: Board, console: Console) -> None:
         f"data {escape_line(content.dataset_fingerprint[:12])}, by {HEADINGS[whole.by]}{on}",
     ):
         console.print(line, highlight=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    shown = [column for column in _columns(content, whole.by) if any(cell != "-" for cell in column.cells)]
+    columns = [column for column in _columns(content, whole.by) if any(cell != "-" for cell in column.cells)]
+    # A file or a pipe is given whole lines, however long.
+    shown = _fitting(columns, console.width) if console.is_terminal else columns
+    excess = max(0, _width(shown) - console.width) if console.is_terminal else 0
+    table = Table(box=None, pad_edge=False, width=_width(shown) - excess)
     for column in shown:
-        table.add_column(column.heading, justify=column.justify, no_wrap=True)
+        width = max(MIN_NAME, column.width - excess) if column.heading == NAME else column.width
+        table.add_column(column.heading, justify=column.justify, no_wrap=True, width=width)
     for cells in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*cells)
-    console.print(table)
+    console.print(table, crop=console.is_terminal)
+    if len(shown) < len(columns):
+        hidden = ", ".join(column.heading for column in columns if column not in shown)
+        console.print(f"[dim]too narrow for: {hidden}; --csv has all[/]", highlight=False, soft_wrap=True)
     for line in _notes(content, whole.by):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -94,26 +106,47 @@ class _Column:
     heading: str
     justify: Literal["left", "right"]
     cells: list[str]
+    can_be_missed: bool = False
+    """On a terminal that has no room for it."""
+
+    @property
+    def width(self) -> int:
+        return max(cell_len(Text.from_markup(text).plain) for text in (self.heading, *self.cells))
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    return sum(column.width + GAP for column in columns) - GAP
+
+
+def _fitting(columns: Sequence[_Column], width: int) -> list[_Column]:
+    """Columns that a terminal has room for: what can be missed goes first, from the right; numbers are never cut."""
+    shown = list(columns)
+    for column in reversed(columns):
+        if _width(shown) > width and column.can_be_missed:
+            shown.remove(column)
+    return shown
 
 
 def _columns(content: board.Table, by: By) -> Iterator[_Column]:
     rows = content.rows
     yield _Column("rank", "right", [_rank(row) for row in rows])
-    yield _Column("submission", "left", [escape_line(label) for label in content.labels])
+    yield _Column(NAME, "left", [escape_line(label) for label in content.labels])
     yield _Column(COLUMNS[by], "right", [_median(row.measure(by), by) for row in rows])
     yield _Column("interval", "right", [_interval(row.measure(by), by) for row in rows])
     yield _Column("method", "left", [_method(row) for row in rows])
     if content.device is None:
         yield _Column("ran on", "left", [_device(row.entry.device) for row in rows])
     yield _Column("reached", "right", [_reached(row) for row in rows])
-    yield _Column("expected", "right", [seconds(row.entry.expected_s) for row in rows])
+    yield _Column("expected", "right", [seconds(row.entry.expected_s) for row in rows], can_be_missed=True)
     for what, heading in COLUMNS.items():
         if what not in (by, "reference"):
-            yield _Column(heading, "right", [_median(row.measure(what), what) for row in rows])
-    yield _Column("efficiency", "right", [_efficiency(row) for row in rows])
-    yield _Column("front", "left", [{True: "yes", False: "no", None: "-"}[row.pareto] for row in rows])
-    yield _Column("signed", "left", [_signed(row) for row in rows])
-    yield _Column("machine", "left", ["-" if row.calibration == "none" else row.calibration for row in rows])
+            yield _Column(heading, "right", [_median(row.measure(what), what) for row in rows], can_be_missed=True)
+    yield _Column("efficiency", "right", [_efficiency(row) for row in rows], can_be_missed=True)
+    front = [{True: "yes", False: "no", None: "-"}[row.pareto] for row in rows]
+    yield _Column("front", "left", front, can_be_missed=True)
+    yield _Column("signed", "left", [_signed(row) for row in rows], can_be_missed=True)
+    machine = ["-" if row.calibration == "none" else row.calibration for row in rows]
+    yield _Column("machine", "left", machine, can_be_missed=True)
     yield _Column("flags", "left", [_flags(row) for row in rows])
 
 

@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 from records import found, make_entry, make_record
 from rich.console import Console
 from support import ROOT
@@ -32,6 +33,26 @@ def test_a_row_has_median_interval_success_and_expected_time() -> None:
     for part in ("1 ", "3.000 s", "1.000 s to ∞", "4/5 (38 to 96%)", "5.000 s"):
         assert part in line
     assert "intervals hold the true median in 93.75% of cases" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 250])
+def test_numbers_are_never_cut_however_narrow_the_terminal(width: int) -> None:
+    entry = make_entry(100.25, 200.5, 300.75, None, 400.125, name="a_name_of_some_length", official={"seeds": 6})
+    terminal = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
+    print_board(make_board(Material(found(entry))), terminal)
+    lines = terminal.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in lines[2:4])
+    for part in ("300.750 s", "100.250 s to ∞", "4/5 (38 to 96%)", "incomplete"):
+        assert part in lines[3] or width < 80
+    assert any(line.startswith("too narrow for:") for line in lines) == (width < 250)
+
+
+def test_a_pipe_is_given_whole_lines() -> None:
+    pipe = Console(file=StringIO(), width=40)
+    print_board(make_board(Material(found(make_entry(1.0, 2.0, 3.0, 4.0, None, name="mine")))), pipe)
+    text = pipe.file.getvalue()  # type: ignore[attr-defined]
+    (line,) = (line for line in text.splitlines() if "mine" in line and "4/5" in line)
+    assert " ".join(line.split()) == "1 mine 3.000 s 1.000 s to ∞ 4/5 (38 to 96%) 5.000 s 1 TFLOP no"
 
 
 def test_what_speaks_against_an_entry_is_said_in_words() -> None:
