@@ -178,7 +178,8 @@ def make_board(
         raise ValueError("boards by reference time, and no others, are of a reference device")
     filters = filters or Filters()
     official = [run for run in material.runs if run.result.official is not None]
-    counted, left_out = _counted(run for run in official if filters.track in (None, run.result.entry.track))
+    raced = [run for run in official if filters.track in (None, run.result.entry.track)]
+    counted, left_out = _counted(sorted(raced, key=lambda run: first_to_count(run, names or {})))
     tables = _Maker(counted, material.drifts, names or {}, by, on).tables(filters)
     if on is not None and on.reference.profile is None:
         rows = [row for table in tables for row in table.rows]
@@ -198,12 +199,12 @@ def make_board(
 
 
 def _counted(runs: Iterable[FoundRun]) -> tuple[list[FoundRun], list[LeftOut]]:
-    """Runs that count, each seed of an entry once, and why others do not."""
+    """Runs that count, each seed of an entry once, the first of several; and why others do not."""
     counted: list[FoundRun] = []
     left_out: list[LeftOut] = []
     ids: dict[str, str] = {}
     seeds: dict[tuple[EntryKey, str, int, int], str] = {}
-    for run in sorted(runs, key=first_to_count):
+    for run in runs:
         result, official = run.result, run.result.official
         assert official is not None
         seed = (result.entry, official.split, official.seed_index, result.seed)

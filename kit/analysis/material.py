@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -49,9 +49,16 @@ class FoundRun:
     signature: Verification
 
 
-def first_to_count(run: FoundRun) -> tuple[bool, bool, datetime, str]:
-    """Orders runs of one id or one seed: a stranger's copy takes no place from what is signed, or official."""
-    return run.signature.state != "valid", run.result.official is None, run.result.started_at, run.folder
+def first_to_count(run: FoundRun, names: Container[str] = ()) -> tuple[bool, bool, bool, datetime, str]:
+    """Orders runs of one id or one seed: a stranger's copy takes no place from what is signed, or official.
+
+    Args:
+        run: One of them.
+        names: Keys that the reader trusts.
+    """
+    signed = run.signature.state == "valid"
+    trusted = signed and run.signature.public_key in names
+    return not trusted, not signed, run.result.official is None, run.result.started_at, run.folder
 
 
 @dataclass(frozen=True)

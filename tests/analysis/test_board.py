@@ -19,6 +19,7 @@ from kit.results.record import Cost, Energy, Flops, Isolation, Record
 from kit.results.signing import Verification
 from kit.results.store import write_record
 
+MINE, THEIRS = f"ed25519:{'M' * 43}=", f"ed25519:{'T' * 43}="
 UNSIGNED = Verification(state="missing")
 
 
@@ -155,6 +156,19 @@ def test_a_copy_takes_no_place_from_what_an_organizer_signed() -> None:
     (row,) = only_table(board).rows
     assert (row.entry.best_s, row.signed_runs, row.folders) == (2.0, 1, (run.id,))
     assert {item.file for item in board.left_out} == {"0/record.json", "00/record.json"}
+
+
+def test_of_two_signers_the_one_whom_the_reader_names_comes_first() -> None:
+    (run,) = make_entry(2.0)
+    faster = run.model_copy(update={"time": run.time.model_copy(update={"to_target_s": 0.001}), "id": "0"})
+    runs = [
+        FoundRun(name, result_of(record), Verification(state="valid", public_key=key))
+        for name, record, key in (("mine", run, MINE), ("earlier", faster, THEIRS))
+    ]
+    (row,) = only_table(make_board(Material(runs), names={MINE: "the organizer"})).rows
+    assert (row.entry.best_s, row.signers[0].name) == (2.0, "the organizer")
+    (row,) = only_table(make_board(Material(runs))).rows
+    assert row.entry.best_s == 0.001
 
 
 def test_entries_of_one_source_can_be_told_apart() -> None:
