@@ -35,7 +35,7 @@ FONTS = ("share/fonts", "share/matplotlib/mpl-data/fonts")
 ARCHIVES = ("pkgs", "envs")
 """Of conda: every package once more, and other environments."""
 SUBMISSION_DIR = "/submission"
-DATA_DIR = "/data"
+HANDED_OVER_DIR = "/handed_over"
 KIT_DIR = "/kit"
 SCRATCH_DIR = "/scratch"
 HOST_NAME = "kit"
@@ -104,13 +104,13 @@ def box(
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"),
         *("--hostname", HOST_NAME, "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
         *_system(etc),
-        *_python(empty),
+        *("--size", str(limits.scratch_bytes), "--tmpfs", SCRATCH_DIR, "--symlink", "scratch", "/tmp"),
+        *_python(empty),  # afterwards: it may lie below one of these
         *_kit(),
         *("--proc", "/proc", "--dev", "/dev"),
         *_devices(scratch, gpu_nodes),
         *_process_files(gpu=bool(gpu_nodes)),
         *("--remount-ro", "/dev", "--size", str(limits.scratch_bytes), "--tmpfs", "/dev/shm"),
-        *("--size", str(limits.scratch_bytes), "--tmpfs", SCRATCH_DIR, "--symlink", "scratch", "/tmp"),
         *(part for inside, folder in folders.items() for part in ("--ro-bind", str(folder.resolve()), inside)),
         *("--remount-ro", "/", "--chdir", SCRATCH_DIR),
     ]
@@ -174,8 +174,8 @@ def handed_over(folder: Path) -> int:
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        hand_over = [sys.executable, "-I", "-S", "-c", HAND_OVER, str(theirs.fileno()), DATA_DIR]
-        _in_box(hand_over, {DATA_DIR: folder}, passed_on=[theirs.fileno()])
+        hand_over = [sys.executable, "-I", "-S", "-c", HAND_OVER, str(theirs.fileno()), HANDED_OVER_DIR]
+        _in_box(hand_over, {HANDED_OVER_DIR: folder}, passed_on=[theirs.fileno()])
         ours.settimeout(TRIAL_S)
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     os.set_inheritable(descriptors[0], False)

@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,20 @@ def test_the_baseline_reaches_the_target_sealed_and_is_counted_as_it_is_unsealed
         flops[isolation] = record["flops"]["train_total"] / record["steps"]["optimizer_steps"]
     assert record["isolation"]["defences"][-1] == "data_mounted_read_only"
     assert flops["sandbox"] == pytest.approx(flops["process"], rel=0.01)
+
+
+@sealed
+def test_an_environment_may_lie_where_the_box_has_folders_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever tries the kit may well clone it to /tmp, and on a cluster to /scratch."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as environment:
+        Path(environment, "marker").write_text("found\n")
+        monkeypatch.setattr(sys, "prefix", environment)
+        inside = f"cat {environment}/marker && echo x > /tmp/x && cat /scratch/x && ! echo y > {environment}/marker"
+        line = [*box(tmp_path, {}, limits=Limits(run_s=60)), "sh", "-c", inside]
+        done = subprocess.run(line, env={}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "found\nx\n"), done.stderr
 
 
 def test_without_bubblewrap_nothing_is_run_and_kit_doctor_is_named(
