@@ -195,7 +195,7 @@ class UncountedOperator(Model):
     operator: str
     calls: Count
     bytes: Bytes
-    time_share: Annotated[float, Field(ge=0, le=1e12)] | None = None
+    time_share: Annotated[float, Field(ge=0, le=1e30)] | None = None
     """Of the run's training time, what this operator took in the replay."""
 
 
