@@ -1,6 +1,5 @@
 """The board: entries by track and machine, ranked by one quantity. The same results give the same bytes."""
 
-import os
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -377,7 +376,7 @@ def _steadiness(run: FoundRun, drifts: Mapping[tuple[str, str], Drift]) -> Stead
     before = run.result.official.calibration
     if before is None:
         return "none"
-    drift = drifts.get((os.path.dirname(run.folder), before))
+    drift = drifts.get((run.place, before))
     return "open" if drift is None else drift.verdict
 
 

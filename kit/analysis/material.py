@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -48,6 +48,18 @@ class FoundRun:
     result: Result
     signature: Verification
 
+    @property
+    def place(self) -> str:
+        """The folder that it lies in, below the results; its machine's calibrations lie there too."""
+        return os.path.dirname(self.folder)
+
+
+def calibration_files(results_dir: Path, folders: Iterable[str], pattern: str) -> Iterator[tuple[str, Path]]:
+    """Files of calibrations beside runs, each with its place (see `FoundRun`), in the order of names."""
+    for place in sorted({"", *map(os.path.dirname, folders)}):
+        for path in sorted((results_dir / place / CALIBRATION_DIR).glob(pattern)):
+            yield place, path
+
 
 def first_to_count(run: FoundRun, names: Container[str] = ()) -> tuple[bool, bool, bool, datetime, str]:
     """Orders runs of one id or one seed: a stranger's copy takes no place from what is signed, or official.
@@ -68,8 +80,7 @@ class Material:
     runs: Sequence[FoundRun]
     unreadable: Sequence[LeftOut] = ()
     drifts: Mapping[tuple[str, str], Drift] = field(default_factory=dict)
-    """By the folder that runs lie in, below the results, and the id of the earlier profile: a stranger's folder says
-    nothing of another's machine."""
+    """By the place of runs and the id of the earlier profile: a stranger's folder says nothing of another's machine."""
 
 
 def read_material(results_dir: Path, now: datetime | None = None) -> Material:
@@ -92,18 +103,17 @@ def read_material(results_dir: Path, now: datetime | None = None) -> Material:
         else:
             runs.append(found)
     drifts: dict[tuple[str, str], Drift] = {}
-    for place in sorted({"", *(os.path.dirname(folder) for folder in folders)}):
-        for path in sorted((results_dir / place / CALIBRATION_DIR).glob(f"*{DRIFT_SUFFIX}")):
-            try:
-                drift = Drift.model_validate_json(read_plain(path, MAX_DRIFT_BYTES))
-                if path.name != f"{drift.old}{DRIFT_SUFFIX}":
-                    raise KitError(f"it is about the profile {drift.old!a}, and not called so")
-                drifts[place, drift.old] = drift
-            except (KitError, OSError, ValidationError) as error:
-                because = first_problem(error) if isinstance(error, ValidationError) else str(error)
-                left_out.append(
-                    left_out_because(str(path.relative_to(results_dir)), because.removeprefix(escaped(f"{path}: ")))
-                )
+    for place, path in calibration_files(results_dir, folders, f"*{DRIFT_SUFFIX}"):
+        try:
+            drift = Drift.model_validate_json(read_plain(path, MAX_DRIFT_BYTES))
+            if path.name != f"{drift.old}{DRIFT_SUFFIX}":
+                raise KitError(f"it is about the profile {drift.old!a}, and not called so")
+            drifts[place, drift.old] = drift
+        except (KitError, OSError, ValidationError) as error:
+            because = first_problem(error) if isinstance(error, ValidationError) else str(error)
+            left_out.append(
+                left_out_because(str(path.relative_to(results_dir)), because.removeprefix(escaped(f"{path}: ")))
+            )
     return Material(runs, left_out, drifts)
 
 

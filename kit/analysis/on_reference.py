@@ -69,7 +69,7 @@ class ReferenceTimes:
             if run.signature.state == "invalid" or result.rehearsal or result.outcome not in ("reached", "partial"):
                 continue
             if is_on(result.device, reference):
-                self._reruns[_program(run.result)].append(run)
+                self._reruns[_program(result)].append(run)
 
     def of(self, runs: Sequence[FoundRun]) -> OnReference:
         """The time of one entry, from its runs on its own device."""

@@ -103,6 +103,8 @@ class _Cost:
 
     key: EntryKey
     entry: Entry
+    where: str
+    """What it is called where it is left out."""
     title: str
     """Of the track."""
     official: bool
@@ -112,25 +114,18 @@ class _Cost:
     def sealed(self) -> bool:
         return self.key.isolation != "process"
 
-    @property
-    def where(self) -> str:
-        return _where(self.entry)
-
 
 def _costs(runs: Iterable[FoundRun], by: By, left_out: list[LeftOut]) -> Iterator[_Cost]:
     """What each entry costs; of those that have no cost the reason is added to `left_out`."""
     for key, results in by_entry(run.result for run in runs).items():
         official = [result for result in results if result.official is not None]
         entry = summarize(official or results)
+        where = f"{entry.submission} ({entry.records[0]})"
         because, cost = _cost(entry, by)
         if cost is None:
-            left_out.append(LeftOut(file=_where(entry), because=because))
+            left_out.append(LeftOut(file=where, because=because))
         else:
-            yield _Cost(key, entry, results[0].title, bool(official), cost)
-
-
-def _where(entry: Entry) -> str:
-    return f"{entry.submission} ({entry.records[0]})"
+            yield _Cost(key, entry, where, results[0].title, bool(official), cost)
 
 
 def _best_first(one: _Cost) -> tuple[bool, bool, float, str]:

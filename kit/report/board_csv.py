@@ -61,12 +61,9 @@ def _what(content: Board, row: Row) -> Iterator[tuple[str, Cell]]:
     yield "success_rate_low", entry.success.low
     yield "success_rate_high", entry.success.high
     yield from _measure("time_s", entry.time_s)
-    yield "expected_s", "inf" if entry.expected_s is None else entry.expected_s
-    yield (
-        "olympic_mean_s",
-        "inf" if entry.olympic_mean_s is None and entry.runs >= OLYMPIC_RUNS else entry.olympic_mean_s,
-    )
-    yield "best_s", "inf" if entry.best_s is None else entry.best_s
+    yield "expected_s", _number(entry.expected_s)
+    yield "olympic_mean_s", None if entry.runs < OLYMPIC_RUNS else _number(entry.olympic_mean_s)
+    yield "best_s", _number(entry.best_s)
     if row.on_reference is not None:
         yield "reference", content.reference
         yield "reference_method", row.on_reference.tier

@@ -148,7 +148,7 @@ def test_what_is_left_out_is_listed_with_its_reason() -> None:
 def test_a_copy_takes_no_place_from_what_an_organizer_signed() -> None:
     """A folder that sorts first, with a record of the same id or the same seed and a better time, is no way in."""
     (run,) = make_entry(2.0)
-    signed = found([run], Verification(state="valid", public_key=f"ed25519:{'A' * 43}="))
+    signed = found([run], Verification(state="valid", public_key=MINE))
     faster = run.model_copy(update={"time": run.time.model_copy(update={"to_target_s": 0.001})})
     earlier = faster.model_copy(update={"id": "0", "started_at": run.started_at.replace(year=2020)})
     copies = [FoundRun("0", result_of(faster), UNSIGNED), FoundRun("00", result_of(earlier), UNSIGNED)]

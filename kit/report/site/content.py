@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from kit.analysis.board import Board, Row, Table
 from kit.analysis.decomposition import Decomposition, decompose
-from kit.analysis.material import CALIBRATION_DIR, DRIFT_SUFFIX, LeftOut, left_out_because
+from kit.analysis.material import DRIFT_SUFFIX, LeftOut, calibration_files, left_out_because
 from kit.analysis.sides import side_of_records
 from kit.errors import KitError, without_place
 from kit.hardware.profile import Profile, read_strangers_profile
@@ -229,7 +229,7 @@ class FoundProfile:
     profile: Profile
     slug: str
     place: str
-    """The folder of the runs that it was measured for, below the results."""
+    """Of the runs that it was measured for."""
     file: str
     """Below the results."""
 
@@ -243,21 +243,19 @@ def read_profiles(results_dir: Path, folders: Iterable[str]) -> tuple[tuple[Foun
     """
     found: dict[str, FoundProfile] = {}  # by content: two folders may use one id
     left_out = []
-    places = sorted({"", *(str(PurePosixPath(folder).parent) for folder in folders)} - {"."})
-    for place in places:
-        for path in sorted((results_dir / place / CALIBRATION_DIR).glob("*.json")):
-            if path.name.endswith(DRIFT_SUFFIX):
-                continue
-            file = path.relative_to(results_dir).as_posix()
-            try:
-                profile = read_strangers_profile(path)
-            except KitError as error:
-                left_out.append(left_out_because(file, without_place(error, f"{path}: ")))
-                continue
-            content = profile.model_dump_json()
-            if content in found:
-                left_out.append(left_out_because(file, f"the same profile as {found[content].file}"))
-                continue
-            found[content] = FoundProfile(profile, slug_with(profile.id, content), place, file)
+    for place, path in calibration_files(results_dir, folders, "*.json"):
+        if path.name.endswith(DRIFT_SUFFIX):
+            continue
+        file = path.relative_to(results_dir).as_posix()
+        try:
+            profile = read_strangers_profile(path)
+        except KitError as error:
+            left_out.append(left_out_because(file, without_place(error, f"{path}: ")))
+            continue
+        content = profile.model_dump_json()
+        if content in found:
+            left_out.append(left_out_because(file, f"the same profile as {found[content].file}"))
+            continue
+        found[content] = FoundProfile(profile, slug_with(profile.id, content), place, file)
     ordered = sorted(found.values(), key=lambda one: (one.profile.measured_at, one.slug))
     return tuple(ordered), left_out
