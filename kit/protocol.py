@@ -423,4 +423,6 @@ def first_problem(error: ValidationError) -> str:
 
 def printable(text: str) -> str:
     """What an untrusted process said, without what a terminal would obey."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -94,6 +94,9 @@ class Shared:
         return known
 
 
+_SORTED_JSON = json.JSONEncoder(sort_keys=True)
+
+
 def result_of(record: Record, share: Shared | None = None) -> Result:
     """What a record comes to.
 
@@ -121,7 +124,7 @@ def result_of(record: Record, share: Shared | None = None) -> Result:
                 record.isolation.mode,
                 record.loader,
                 submission.source_sha256,
-                json.dumps(submission.config, sort_keys=True),
+                _SORTED_JSON.encode(submission.config),
             )
         ),
         title=share(track.title),

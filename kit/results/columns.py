@@ -60,6 +60,10 @@ class _RecordColumns(_Columns):
     official: Official | None = None
 
 
+_OTHERS, _OTHER_FLOPS = Record.model_construct(), Flops.model_construct()
+"""Defaults of what is not looked at."""
+
+
 def parse_columns(data: bytes) -> Record:
     """A record that lacks all fields which boards do not look at.
 
@@ -67,5 +71,5 @@ def parse_columns(data: bytes) -> Record:
         ValidationError: One that they look at is not valid.
     """
     columns = _RecordColumns.model_validate_json(data)
-    flops = Flops.model_construct(**columns.flops.__dict__)
-    return Record.model_construct(columns.model_fields_set, **columns.__dict__ | {"flops": flops})
+    flops = _OTHER_FLOPS.model_copy(update=columns.flops.__dict__)
+    return _OTHERS.model_copy(update=columns.__dict__ | {"flops": flops})

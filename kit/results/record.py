@@ -42,8 +42,11 @@ def _in_utc(time: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
+_STRICT_JSON = json.JSONEncoder(allow_nan=False)
+
+
 def _json(config: dict[str, Any]) -> dict[str, Any]:
-    json.dumps(config, allow_nan=False)  # raises ValueError for what JSON cannot hold
+    _STRICT_JSON.encode(config)  # raises ValueError for what JSON cannot hold
     return config
 
 

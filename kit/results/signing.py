@@ -37,6 +37,7 @@ SIGNED_AS = b"kit record signature 1\n"
 MAX_SIGNATURE_BYTES = 16 << 20
 MAX_KEY_BYTES = 16 << 10
 SMALL_BYTES = 1 << 16
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 PublicKey = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
 """The 32 bytes of the key in base64."""
@@ -250,7 +251,7 @@ def _objection(signature: Signature, run_dir: Path, record: bytes | None) -> str
 
 
 def _message(files: dict[str, str]) -> bytes:
-    return SIGNED_AS + json.dumps(files, sort_keys=True, separators=(",", ":")).encode()
+    return SIGNED_AS + _ENCODER.encode(files).encode()
 
 
 def _hashes(run_dir: Path, record: bytes | None = None) -> dict[str, str]:
@@ -292,7 +293,7 @@ def _sha256(run_dir: Path, name: str) -> str:
             if not stat.S_ISREG(facts.st_mode):
                 raise KitError(f"{name} is not a plain file")
             if facts.st_size <= SMALL_BYTES:  # a file object and its buffer would cost more than the hash
-                return hashlib.sha256(os.read(descriptor, SMALL_BYTES)).hexdigest()
+                return hashlib.sha256(os.read(descriptor, facts.st_size + 1)).hexdigest()
             with open(descriptor, "rb", closefd=False) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         finally:

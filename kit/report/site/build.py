@@ -10,7 +10,7 @@ from kit.analysis.material import LeftOut, read_material
 from kit.report.csv_text import csv_text
 from kit.report.site.content import TrackContent, read_profiles, tracks
 from kit.report.site.devices import write_devices
-from kit.report.site.downloads import json_text
+from kit.report.site.downloads import json_bytes
 from kit.report.site.entries import Surroundings, write_entry
 from kit.report.site.folder import Folder, whole_folder
 from kit.report.site.progress import write_progress
@@ -81,7 +81,7 @@ def _write_left_out(folder: Folder, left_out: list[LeftOut], unofficial: int) ->
     page = render("left_out.html", 0, left_out=left_out, shown=left_out[:MAX_LEFT_OUT], unofficial=unofficial)
     folder.write("left-out.html", page)
     folder.write("left-out.csv", csv_text(("file", "because"), ((item.file, item.because) for item in left_out)))
-    folder.write("left-out.json", json_text([item.model_dump() for item in left_out]))
+    folder.write("left-out.json", json_bytes(left_out))
 
 
 def _write_assets(folder: Folder) -> None:

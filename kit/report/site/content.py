@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from kit.analysis.board import Board, Row, Table
@@ -23,6 +24,10 @@ MAX_RUNS = 5
 """Runs of each."""
 MAX_VERDICTS = 200
 """Points of each run's curve."""
+
+
+Race = tuple[object, ...]
+"""What entries of a track must share to be compared."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,20 @@ class TrackContent:
     slug: str
     sections: tuple[Section, ...]
 
-    @property
+    @cached_property
     def places(self) -> tuple[Place, ...]:
         """All its entries."""
         return tuple(place for section in self.sections for place in section.places)
+
+    @cached_property
+    def timed(self) -> dict[tuple[Race, str], list[Place]]:
+        """Entries whose time is known and finite, by race and submission."""
+        found: dict[tuple[Race, str], list[Place]] = {}
+        for place in self.places:
+            entry = place.row.entry
+            if entry.time_s.median is not None and entry.time_s.median.value is not None:
+                found.setdefault((_race(place.table), entry.submission), []).append(place)
+        return found
 
 
 def tracks(board: Board) -> tuple[TrackContent, ...]:
@@ -181,16 +196,8 @@ def operator_totals(record: Record) -> dict[tuple[str, str, str], float]:
 def baseline_of(place: Place, track: TrackContent) -> Place | None:
     """The entry of the track's baseline that this one is compared with: on its machine if there is one."""
     table, efficiency = place.table, place.row.efficiency
-    candidates = [
-        other
-        for other in track.places
-        if _race(other.table) == _race(table)
-        and other.row.entry.submission == PurePosixPath(table.baseline).name
-        and other.row.entry.time_s.median is not None
-        and other.row.entry.time_s.median.value is not None
-    ]
     return min(
-        candidates,
+        track.timed.get((_race(table), PurePosixPath(table.baseline).name), ()),
         key=lambda other: (
             other.table is not table,
             other.row.entry.source_sha256 != efficiency.baseline_sha256,
@@ -201,7 +208,7 @@ def baseline_of(place: Place, track: TrackContent) -> Place | None:
     )
 
 
-def _race(table: Table) -> tuple[object, ...]:
+def _race(table: Table) -> Race:
     return table.version, table.dataset_fingerprint, table.metric, table.target
 
 

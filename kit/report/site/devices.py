@@ -9,7 +9,7 @@ from kit.hardware.specs import DTYPES, all_specs
 from kit.report.calibration import best_rate
 from kit.report.csv_text import csv_text
 from kit.report.site.content import FoundProfile
-from kit.report.site.downloads import json_text
+from kit.report.site.downloads import json_bytes
 from kit.report.site.figures import Figure, Line, lines, log_axis
 from kit.report.site.folder import Folder
 from kit.report.site.render import render
@@ -33,7 +33,7 @@ def write_devices(folder: Folder, profiles: Sequence[FoundProfile], drifts: Mapp
     page = render("devices.html", 1, profiles=profiles, specs=sheets, dtypes=DTYPES)
     folder.write("devices/index.html", page)
     contents = [spec.model_dump(mode="json") | {"unsure": sorted(spec.unsure)} for spec in sheets]
-    folder.write("devices/specs.json", json_text(contents))
+    folder.write("devices/specs.json", json_bytes(contents))
     columns = tuple(contents[0])
     rows = ([_flat(content[name]) for name in columns] for content in contents)
     folder.write("devices/specs.csv", csv_text(columns, rows))
@@ -57,7 +57,7 @@ def _write_profile(folder: Folder, found: FoundProfile, drift: Drift | None) -> 
         state=list(_state(profile)),
     )
     folder.write(f"devices/{found.slug}.html", page)
-    folder.write(f"devices/{found.slug}.json", json_text(profile.model_dump(mode="json")))
+    folder.write(f"devices/{found.slug}.json", json_bytes(profile))
     rows = (
         (curve.operator_class, curve.dtype, curve.backward, *(getattr(point, name) for name in POINT_COLUMNS[3:]))
         for curve in profile.curves

@@ -1,16 +1,18 @@
 """Numbers beside the pages, as CSV and JSON."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+from pydantic_core import to_json
 
 from kit.analysis.decomposition import Factor
 from kit.results.record import Record
+from kit.track import Model
 
 
-def json_text(content: Any) -> str:
-    """JSON in ASCII, which holds whatever a stranger wrote."""
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+def json_bytes(content: Model | Sequence[Model | dict[str, Any]]) -> bytes:
+    """JSON, one line for each value."""
+    return to_json(content, indent=1, inf_nan_mode="null") + b"\n"
 
 
 RUN_COLUMNS = (

@@ -29,7 +29,7 @@ from kit.report.site.content import (
     thinned,
     typical,
 )
-from kit.report.site.downloads import json_text
+from kit.report.site.downloads import json_bytes
 from kit.report.site.folder import Folder
 from kit.report.site.render import render
 from kit.report.site.source import read_source
@@ -66,7 +66,7 @@ def write_entry(folder: Folder, around: Surroundings, track: TrackContent, place
     """Write an entry's page and its numbers."""
     at = f"entries/{place.slug}"
     runs = read_runs(around.results_dir, place.row)
-    folder.write(f"{at}.json", json_text(place.row.model_dump(mode="json")))
+    folder.write(f"{at}.json", json_bytes(place.row))
     if not runs.records:
         folder.write(f"{at}.html", render("unreadable.html", 1, track=track, place=place, unreadable=runs.unreadable))
         return
@@ -112,7 +112,7 @@ def write_entry(folder: Folder, around: Surroundings, track: TrackContent, place
     )
     folder.write(f"{at}.html", page)
     for number, one in enumerate(records, start=1):
-        folder.write(f"{at}-run{number}.json", json_text(one.model_dump(mode="json")))
+        folder.write(f"{at}-run{number}.json", json_bytes(one))
     folder.write(f"{at}-runs.csv", csv_text(downloads.RUN_COLUMNS, downloads.run_rows(records)))
     if curves:
         folder.write(f"{at}-verdicts.csv", csv_text(downloads.VERDICT_COLUMNS, downloads.verdict_rows(records)))
@@ -121,7 +121,7 @@ def write_entry(folder: Folder, around: Surroundings, track: TrackContent, place
     if comparison is not None:
         rows = downloads.factor_rows(comparison.factors)
         folder.write(f"{at}-factors.csv", csv_text(downloads.FACTOR_COLUMNS, rows))
-        folder.write(f"{at}-factors.json", json_text(comparison.model_dump(mode="json")))
+        folder.write(f"{at}-factors.json", json_bytes(comparison))
     if power:
         rows_of_power = (
             (gpu, *sample)

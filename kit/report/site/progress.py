@@ -10,7 +10,7 @@ from kit.analysis.material import Material
 from kit.analysis.progress import MOORE_MONTHS, Progress
 from kit.analysis.results_history import make_history
 from kit.report.csv_text import csv_text
-from kit.report.site.downloads import json_text
+from kit.report.site.downloads import json_bytes
 from kit.report.site.figures import Figure, Line, axis, label, lines, log_axis
 from kit.report.site.folder import Folder
 from kit.report.site.names import slug_with
@@ -49,7 +49,7 @@ def write_progress(folder: Folder, material: Material) -> None:
     histories += [(name, history_named(name)) for name in TABLES]
     parts = []
     for name, history in histories:
-        folder.write(f"progress-{name}.json", json_text(history.model_dump(mode="json")))
+        folder.write(f"progress-{name}.json", json_bytes(history))
         folder.write(f"progress-{name}.csv", csv_text(POINT_COLUMNS, _rows(history)))
         parts.append(
             {

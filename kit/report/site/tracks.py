@@ -13,7 +13,7 @@ from kit.report.board_csv import board_csv
 from kit.report.csv_text import csv_text
 from kit.report.site import figures
 from kit.report.site.content import MAX_CURVES, MAX_RUNS, MAX_VERDICTS, Place, Section, TrackContent, section_curves
-from kit.report.site.downloads import json_text
+from kit.report.site.downloads import json_bytes
 from kit.report.site.figures import LearningCurve, ParetoPoint
 from kit.report.site.folder import Folder
 from kit.report.site.render import render
@@ -96,7 +96,7 @@ def write_track(folder: Folder, results_dir: Path, board: Board, track: TrackCon
         parts.append(part)
     folder.write(f"tracks/{track.slug}.html", render("track.html", 1, track=track, parts=parts))
     own = board.model_copy(update={"tables": tuple(section.table for section in track.sections), "left_out": ()})
-    folder.write(f"tracks/{track.slug}.json", json_text(own.model_dump(mode="json")))
+    folder.write(f"tracks/{track.slug}.json", json_bytes(own))
     folder.write(f"tracks/{track.slug}.csv", board_csv(own))
 
 
