@@ -1,8 +1,9 @@
 """What does a board of many records cost? Folders as `kit score` leaves them: every one is signed, and is verified.
 
-    python benchmarks/board_scale.py [--records 10000 100000] [--folder FOLDER]
+    python benchmarks/board_scale.py [--records 10000 100000] [--folder FOLDER] [--site]
 
-Each number of records is measured in a process of its own.
+Each number of records is measured in a process of its own: until a board is printed, and until the site's pages and
+downloads of tracks are written; with --site, until the whole site is, which has a dozen files for each entry.
 """
 
 import argparse
@@ -27,6 +28,10 @@ from rich.console import Console
 from kit.analysis.board import make_board
 from kit.analysis.material import read_material
 from kit.report.board import print_board
+from kit.report.site.build import build_site
+from kit.report.site.content import tracks
+from kit.report.site.folder import whole_folder
+from kit.report.site.tracks import write_track
 from kit.results.record import (
     Device,
     Energy,
@@ -234,7 +239,7 @@ class Watch:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Seconds until everything is read and verified, until it is ranked, and until tables are printed."""
+    """Seconds that each step takes: reading and verifying everything, ranking it, and writing it in several ways."""
     with Watch() as watch:
         start = perf_counter()
         material = read_material(folder)
@@ -245,6 +250,10 @@ def measure(folder: Path) -> dict[str, float]:
         written = perf_counter()
         print_board(board, Console(file=io.StringIO(), width=200))
         shown = perf_counter()
+        with tempfile.TemporaryDirectory() as scratch, whole_folder(Path(scratch) / "site") as site:
+            for track in tracks(board):
+                write_track(site, folder, board, track)
+        drawn = perf_counter()
     assert not board.left_out, board.left_out[:3]
     assert all(row.signed_runs == row.entry.runs for table in board.tables for row in table.rows)
     return {
@@ -253,8 +262,24 @@ def measure(folder: Path) -> dict[str, float]:
         "rank_s": made - read,
         "json_s": written - made,
         "print_s": shown - written,
+        "site_tracks_s": drawn - shown,
         "read_cpu_s": read_cpu_s,
         "rank_cpu_s": made_cpu_s - read_cpu_s,
+        "peak_gb": watch.peak_bytes / 1e9,
+    }
+
+
+def measure_site(folder: Path) -> dict[str, float]:
+    """Seconds until the whole site is written."""
+    with tempfile.TemporaryDirectory() as scratch, Watch() as watch:
+        start = perf_counter()
+        built = build_site(folder, Path(scratch) / "site")
+        site_s = perf_counter() - start
+    return {
+        "entries": built.entries,
+        "files": built.files,
+        "site_s": site_s,
+        "cpu_s": watch.cpu_s,
         "peak_gb": watch.peak_bytes / 1e9,
     }
 
@@ -264,20 +289,26 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--folder", type=Path, help="Keep the records here, and use those that are there.")
+    parser.add_argument("--site", action="store_true", help="Measure the whole site as well.")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure-site", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure is not None:
         print(json.dumps(measure(arguments.measure)))
+        return
+    if arguments.measure_site is not None:
+        print(json.dumps(measure_site(arguments.measure_site)))
         return
     with tempfile.TemporaryDirectory(prefix="board-scale-") as scratch:
         for count in arguments.records:
             folder = (arguments.folder or Path(scratch)) / f"{count}"
             if not folder.exists():
                 generate(folder, count)
-            command = [sys.executable, __file__, "--measure", str(folder)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-            found = json.loads(done.stdout)
-            print(f"{count} records", " ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
+            for what in ("--measure", "--measure-site") if arguments.site else ("--measure",):
+                command = [sys.executable, __file__, what, str(folder)]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+                found = json.loads(done.stdout)
+                print(f"{count} records", " ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
 
 
 if __name__ == "__main__":

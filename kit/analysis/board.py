@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -13,6 +14,7 @@ from kit.analysis.on_reference import OnReference, ReferenceTimes
 from kit.analysis.result import DeviceKind, EntryKey, Result
 from kit.analysis.scoring import Entry, Measure, by_entry, infinite, overlap, pareto_front, summarize
 from kit.analysis.splits import SplitVerdict, control_verdict, resplit_verdict
+from kit.collector import collector_paused
 from kit.errors import KitError
 from kit.hardware.drift import Drift
 from kit.results.record import Split
@@ -153,6 +155,7 @@ class Board(Model):
     """Runs that are no organizer's."""
 
 
+@collector_paused()
 def make_board(
     material: Material,
     by: By = "time",
@@ -255,7 +258,7 @@ class _Maker:
         self._resplit, self._control = _on_any_data(resplit), _on_any_data(control)
         self._baselines: defaultdict[tuple[object, ...], list[tuple[EntryKey, Entry]]] = defaultdict(list)
         for key, found in self._entries.items():
-            if found.entry.submission == _baseline_name(found.results):
+            if found.entry.submission == _last_part(found.results[0].baseline):
                 self._baselines[_race(key)].append((key, found.entry))
 
     def tables(self, filters: Filters) -> list[Table]:
@@ -321,7 +324,7 @@ class _Maker:
         others = self._baselines.get(_race(key), [])
         rated = [(other, entry) for other, entry in others if _value(entry.train_flops) is not None]
         if not rated:
-            name = _baseline_name(found.results)
+            name = _last_part(found.results[0].baseline)
             what = f"the baseline {name} has no count of operations here" if others else f"no runs of {name} are here"
             return Efficiency(value=None, unavailable_because=what)
         _, baseline = min(
@@ -357,8 +360,9 @@ def _split(result: Result) -> Split | None:
     return None if result.official is None else result.official.split
 
 
-def _baseline_name(results: Sequence[Result]) -> str:
-    return PurePosixPath(results[0].baseline).name
+@cache
+def _last_part(path: str) -> str:
+    return PurePosixPath(path).name
 
 
 def _on_any_data(groups: Mapping[EntryKey, list[Result]]) -> dict[EntryKey, list[Result]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist, median
 
 CONFIDENCE = 0.95
@@ -74,11 +75,13 @@ def log_median(values: Sequence[float]) -> Estimate:
     return Estimate(middle, middle - math.log(low), math.log(high) - middle if math.isfinite(high) else math.inf)
 
 
+@cache
 def coverage(count: int) -> float:
     """How often the interval of `log_median` holds the true median."""
     return 1 - 2 * _tail(count, interval_rank(count) - 1) if count > 1 else 0.0
 
 
+@cache
 def interval_rank(count: int) -> int:
     """The largest k such that the k-th value from below and from above enclose the median with the confidence."""
     rank, ways, below = 1, 1, 1  # below: how many ways `count` coins have to show at most rank - 1 heads

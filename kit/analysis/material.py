@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kit.analysis.result import Result, Shared, result_of
+from kit.collector import collector_paused
 from kit.errors import KitError, escaped, without_place
 from kit.hardware.drift import Drift
 from kit.protocol import first_problem
@@ -83,6 +84,7 @@ class Material:
     """By the place of runs and the id of the earlier profile: a stranger's folder says nothing of another's machine."""
 
 
+@collector_paused()
 def read_material(results_dir: Path, now: datetime | None = None) -> Material:
     """Everything below a folder of results, in the order of names. Many runs are read by all cores.
 
@@ -137,6 +139,7 @@ def _read_runs(results_dir: Path, folders: Sequence[str], latest: datetime) -> I
             yield from waiting.popleft().result()
 
 
+@collector_paused()
 def _read_chunk(results_dir: Path, folders: Sequence[str], latest: datetime) -> list[FoundRun | LeftOut]:
     share = Shared()
     return [_read_run(results_dir, folder, latest, share) for folder in folders]
