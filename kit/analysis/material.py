@@ -1,12 +1,9 @@
 """What a board is made of: every run below a folder of results, and everything there that is none."""
 
 import os
-from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -131,12 +128,12 @@ def _read_runs(results_dir: Path, folders: Sequence[str], latest: datetime) -> I
     if len(folders) <= FEW:
         yield from _read_chunk(results_dir, folders, latest)
         return
+    from joblib import Parallel, delayed  # its processes do not run the caller's script once more
+
     chunks = (folders[start : start + CHUNK] for start in range(0, len(folders), CHUNK))
-    # A new interpreter for each core: a copy of this one could hold locks of threads that it does not have.
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("forkserver")) as pool:
-        waiting = deque(pool.submit(_read_chunk, results_dir, chunk, latest) for chunk in chunks)
-        while waiting:
-            yield from waiting.popleft().result()
+    parallel = Parallel(n_jobs=-1, return_as="generator")
+    for chunk in parallel(delayed(_read_chunk)(results_dir, chunk, latest) for chunk in chunks):
+        yield from chunk
 
 
 @collector_paused()

@@ -311,6 +311,17 @@ def test_many_processes_read_what_one_reads(results: Path, monkeypatch: pytest.M
     assert make_board(together).model_dump_json() == make_board(alone).model_dump_json()
 
 
+def test_a_script_may_read_many_as_it_reads_few(results: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"  # not one that other processes could run once more
+    script.write_text(
+        "import sys\nfrom datetime import UTC, datetime\nfrom pathlib import Path\nfrom kit.analysis import material\n"
+        "material.FEW, now = 1, datetime(2027, 1, 1, tzinfo=UTC)\n"
+        "print(len(material.read_material(Path(sys.argv[1]), now).runs))\n"
+    )
+    done = subprocess.run([sys.executable, script, results], check=True, capture_output=True, text=True)
+    assert done.stdout == f"{len(GOOD)}\n"
+
+
 def test_the_same_results_give_the_same_bytes_wherever_and_however_they_are_read(results: Path, tmp_path: Path) -> None:
     put(results, *make_entry(2.0, 3.0, name="more"), *make_entry(4.0, name="another"))
     (results / "bad").mkdir()
