@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from rich.cells import cell_len
@@ -109,7 +110,7 @@ class _Column:
     can_be_missed: bool = False
     """On a terminal that has no room for it."""
 
-    @property
+    @cached_property
     def width(self) -> int:
         return max(cell_len(Text.from_markup(text).plain) for text in (self.heading, *self.cells))
 
