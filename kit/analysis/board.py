@@ -260,6 +260,7 @@ class _Maker:
         for key, found in self._entries.items():
             if found.entry.submission == _last_part(found.results[0].baseline):
                 self._baselines[_race(key)].append((key, found.entry))
+        self._closest: dict[tuple[object, ...], Entry | None] = {}
 
     def tables(self, filters: Filters) -> list[Table]:
         """One for each track and machine; by reference time, one for each track."""
@@ -321,24 +322,31 @@ class _Maker:
             return Efficiency(value=None, unavailable_because=own.unavailable_because)
         if own.median.value is None:
             return Efficiency(value=None, unavailable_because="half of its runs or more missed the target")
-        others = self._baselines.get(_race(key), [])
-        rated = [(other, entry) for other, entry in others if _value(entry.train_flops) is not None]
-        if not rated:
-            name = _last_part(found.results[0].baseline)
-            what = f"the baseline {name} has no count of operations here" if others else f"no runs of {name} are here"
+        baseline = self._closest_baseline(key)
+        if baseline is None:
+            name, any_runs = _last_part(found.results[0].baseline), _race(key) in self._baselines
+            what = f"the baseline {name} has no count of operations here" if any_runs else f"no runs of {name} are here"
             return Efficiency(value=None, unavailable_because=what)
-        _, baseline = min(
-            rated,
-            key=lambda one: (
-                (one[0].device, one[0].isolation) != (key.device, key.isolation),
-                one[0].device != key.device,
-                one[1].started_at,
-                one[1].source_sha256,
-                one[0].config,
-            ),
-        )
         value = infinite(_value(baseline.train_flops)) / own.median.value
         return Efficiency(value=value, baseline_sha256=baseline.source_sha256)
+
+    def _closest_baseline(self, key: EntryKey) -> Entry | None:
+        """Of the baseline's entries that have a count, the one for this entry's machine; looked for once for each."""
+        machine = *_race(key), key.device, key.isolation
+        if machine not in self._closest:
+            closest = min(
+                ((other, entry) for other, entry in self._baselines.get(_race(key), []) if _value(entry.train_flops)),
+                key=lambda one: (
+                    (one[0].device, one[0].isolation) != (key.device, key.isolation),
+                    one[0].device != key.device,
+                    one[1].started_at,
+                    one[1].source_sha256,
+                    one[0].config,
+                ),
+                default=None,
+            )
+            self._closest[machine] = None if closest is None else closest[1]
+        return self._closest[machine]
 
 
 def _race(key: EntryKey) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -57,6 +57,7 @@ class TrackContent:
     name: str
     slug: str
     sections: tuple[Section, ...]
+    _closest: dict[tuple[object, ...], Place | None] = field(default_factory=dict)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
@@ -72,6 +73,28 @@ class TrackContent:
             if entry.time_s.median is not None and entry.time_s.median.value is not None:
                 found.setdefault((_race(place.table), entry.submission), []).append(place)
         return found
+
+    def baseline_of(self, place: Place) -> Place | None:
+        """The entry of the track's baseline that this one is compared with: on its machine if there is one."""
+        table, sha256 = place.table, place.row.efficiency.baseline_sha256
+        race, name = _race(table), PurePosixPath(table.baseline).name
+        like = race, name, table.device, table.sealed, sha256
+        if like not in self._closest:
+            self._closest[like] = min(
+                self.timed.get((race, name), ()),
+                key=lambda other: (
+                    other.table is not table,
+                    other.row.entry.source_sha256 != sha256,
+                    other.row.entry.started_at,
+                    other.slug,
+                ),
+                default=None,
+            )
+        return self._closest[like]
+
+
+def _race(table: Table) -> Race:
+    return table.version, table.dataset_fingerprint, table.metric, table.target
 
 
 def tracks(board: Board) -> tuple[TrackContent, ...]:
@@ -191,25 +214,6 @@ def operator_totals(record: Record) -> dict[tuple[str, str, str], float]:
 
 
 # ---- against the baseline
-
-
-def baseline_of(place: Place, track: TrackContent) -> Place | None:
-    """The entry of the track's baseline that this one is compared with: on its machine if there is one."""
-    table, efficiency = place.table, place.row.efficiency
-    return min(
-        track.timed.get((_race(table), PurePosixPath(table.baseline).name), ()),
-        key=lambda other: (
-            other.table is not table,
-            other.row.entry.source_sha256 != efficiency.baseline_sha256,
-            other.row.entry.started_at,
-            other.slug,
-        ),
-        default=None,
-    )
-
-
-def _race(table: Table) -> Race:
-    return table.version, table.dataset_fingerprint, table.metric, table.target
 
 
 def compared(

@@ -21,7 +21,6 @@ from kit.report.site.content import (
     FoundProfile,
     Place,
     TrackContent,
-    baseline_of,
     compared,
     curves_of,
     operator_totals,
@@ -150,7 +149,7 @@ def _curves_words(records: Sequence[Record], drawn: int) -> str:
 def _comparison(
     around: Surroundings, track: TrackContent, place: Place, records: Sequence[Record]
 ) -> tuple[Decomposition | None, str | None]:
-    baseline = baseline_of(place, track)
+    baseline = track.baseline_of(place)
     if baseline is None:
         return (
             None,
