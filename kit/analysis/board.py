@@ -256,11 +256,18 @@ class _Maker:
         self._entries = {key: _Found(results, summarize(results)) for key, results in published.items()}
         # A control run's labels are shuffled anew for each seed: its runs are on data of one fingerprint each.
         self._resplit, self._control = _on_any_data(resplit), _on_any_data(control)
-        self._baselines: defaultdict[tuple[object, ...], list[tuple[EntryKey, Entry]]] = defaultdict(list)
-        for key, found in self._entries.items():
-            if found.entry.submission == _last_part(found.results[0].baseline):
-                self._baselines[_race(key)].append((key, found.entry))
-        self._closest: dict[tuple[object, ...], Entry | None] = {}
+        baselines = [
+            (key, found.entry)
+            for key, found in self._entries.items()
+            if found.entry.submission == _last_part(found.results[0].baseline)
+        ]
+        self._with_baseline = {_race(key) for key, _ in baselines}
+        self._rated: dict[tuple[object, ...], Entry] = {}
+        """The first baseline with a count of operations: on a machine in one isolation, on a machine, and of a race."""
+        for key, entry in sorted(baselines, key=lambda one: (one[1].started_at, one[1].source_sha256, one[0].config)):
+            if _value(entry.train_flops) is not None:
+                for machine in _machines(key):
+                    self._rated.setdefault(machine, entry)
 
     def tables(self, filters: Filters) -> list[Table]:
         """One for each track and machine; by reference time, one for each track."""
@@ -322,36 +329,24 @@ class _Maker:
             return Efficiency(value=None, unavailable_because=own.unavailable_because)
         if own.median.value is None:
             return Efficiency(value=None, unavailable_because="half of its runs or more missed the target")
-        baseline = self._closest_baseline(key)
+        baseline = next((self._rated[machine] for machine in _machines(key) if machine in self._rated), None)
         if baseline is None:
-            name, any_runs = _last_part(found.results[0].baseline), _race(key) in self._baselines
+            name, any_runs = _last_part(found.results[0].baseline), _race(key) in self._with_baseline
             what = f"the baseline {name} has no count of operations here" if any_runs else f"no runs of {name} are here"
             return Efficiency(value=None, unavailable_because=what)
         value = infinite(_value(baseline.train_flops)) / own.median.value
         return Efficiency(value=value, baseline_sha256=baseline.source_sha256)
 
-    def _closest_baseline(self, key: EntryKey) -> Entry | None:
-        """Of the baseline's entries that have a count, the one for this entry's machine; looked for once for each."""
-        machine = *_race(key), key.device, key.isolation
-        if machine not in self._closest:
-            closest = min(
-                ((other, entry) for other, entry in self._baselines.get(_race(key), []) if _value(entry.train_flops)),
-                key=lambda one: (
-                    (one[0].device, one[0].isolation) != (key.device, key.isolation),
-                    one[0].device != key.device,
-                    one[1].started_at,
-                    one[1].source_sha256,
-                    one[0].config,
-                ),
-                default=None,
-            )
-            self._closest[machine] = None if closest is None else closest[1]
-        return self._closest[machine]
-
 
 def _race(key: EntryKey) -> tuple[object, ...]:
     """What entries must share to be compared by anything."""
     return key.track, key.version, key.dataset_fingerprint, key.metric, key.target
+
+
+def _machines(key: EntryKey) -> tuple[tuple[object, ...], ...]:
+    """Where a baseline is looked for: on the same machine as sealed, on the same machine, anywhere."""
+    race = _race(key)
+    return (*race, key.device, key.isolation), (*race, key.device), race
 
 
 def _sealed(key: EntryKey) -> bool:

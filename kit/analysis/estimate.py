@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from statistics import NormalDist, median
 
@@ -75,25 +76,26 @@ def log_median(values: Sequence[float]) -> Estimate:
     return Estimate(middle, middle - math.log(low), math.log(high) - middle if math.isfinite(high) else math.inf)
 
 
-@cache
 def coverage(count: int) -> float:
     """How often the interval of `log_median` holds the true median."""
-    return 1 - 2 * _tail(count, interval_rank(count) - 1) if count > 1 else 0.0
+    return _interval(count)[1]
+
+
+def interval_rank(count: int) -> int:
+    """The largest k such that the k-th value from below and from above enclose the median with the confidence."""
+    return _interval(count)[0]
 
 
 @cache
-def interval_rank(count: int) -> int:
-    """The largest k such that the k-th value from below and from above enclose the median with the confidence."""
+def _interval(count: int) -> tuple[int, float]:
+    """The rank and the coverage; from counts of coins, so that it is exact."""
+    all_ways = 2**count
     rank, ways, below = 1, 1, 1  # below: how many ways `count` coins have to show at most rank - 1 heads
+    at_most = int((1 - Fraction(str(CONFIDENCE))) / 2 * all_ways)
     while 2 * rank < count:
         ways = ways * (count - rank + 1) // rank
-        below += ways
-        if 1 - 2 * below / 2**count < CONFIDENCE:
+        if below + ways > at_most:
             break
+        below += ways
         rank += 1
-    return rank
-
-
-def _tail(count: int, below: int) -> float:
-    """P(at most `below` of `count` fair coins show heads)."""
-    return float(sum(math.comb(count, heads) for heads in range(below + 1)) / 2**count)
+    return rank, 1 - 2 * below / all_ways

@@ -10,6 +10,7 @@ from kit.analysis.material import FoundRun, LeftOut, Material, first_to_count, l
 from kit.analysis.progress import By, Series, measure_progress
 from kit.analysis.result import DeviceKind, EntryKey
 from kit.analysis.scoring import Entry, by_entry, summarize
+from kit.collector import collector_paused
 from kit.results.record import latest_date
 from kit.results.store import RECORD_FILE
 
@@ -44,6 +45,7 @@ def history_of_results(folder: Path, by: By = "flops") -> History:
     return make_history(str(folder), read_material(folder), by)
 
 
+@collector_paused()
 def make_history(name: str, material: Material, by: By = "flops") -> History:
     """Entries by the dates that their submissions give: a series for each track, of times and energies for each device.
 

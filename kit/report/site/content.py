@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -24,10 +24,7 @@ MAX_RUNS = 5
 """Runs of each."""
 MAX_VERDICTS = 200
 """Points of each run's curve."""
-
-
-Race = tuple[object, ...]
-"""What entries of a track must share to be compared."""
+Likeness = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -57,44 +54,35 @@ class TrackContent:
     name: str
     slug: str
     sections: tuple[Section, ...]
-    _closest: dict[tuple[object, ...], Place | None] = field(default_factory=dict)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
         """All its entries."""
         return tuple(place for section in self.sections for place in section.places)
 
-    @cached_property
-    def timed(self) -> dict[tuple[Race, str], list[Place]]:
-        """Entries whose time is known and finite, by race and submission."""
-        found: dict[tuple[Race, str], list[Place]] = {}
-        for place in self.places:
-            entry = place.row.entry
-            if entry.time_s.median is not None and entry.time_s.median.value is not None:
-                found.setdefault((_race(place.table), entry.submission), []).append(place)
-        return found
-
     def baseline_of(self, place: Place) -> Place | None:
         """The entry of the track's baseline that this one is compared with: on its machine if there is one."""
-        table, sha256 = place.table, place.row.efficiency.baseline_sha256
-        race, name = _race(table), PurePosixPath(table.baseline).name
-        like = race, name, table.device, table.sealed, sha256
-        if like not in self._closest:
-            self._closest[like] = min(
-                self.timed.get((race, name), ()),
-                key=lambda other: (
-                    other.table is not table,
-                    other.row.entry.source_sha256 != sha256,
-                    other.row.entry.started_at,
-                    other.slug,
-                ),
-                default=None,
-            )
-        return self._closest[like]
+        name, sha256 = PurePosixPath(place.table.baseline).name, place.row.efficiency.baseline_sha256
+        wanted = _likenesses(place.table, name, sha256)
+        return next((self._timed[likeness] for likeness in wanted if likeness in self._timed), None)
+
+    @cached_property
+    def _timed(self) -> dict[Likeness, Place]:
+        """The first entry with a time of every likeness."""
+        found: dict[Likeness, Place] = {}
+        for place in sorted(self.places, key=lambda place: (place.row.entry.started_at, place.slug)):
+            entry = place.row.entry
+            if entry.time_s.median is not None and entry.time_s.median.value is not None:
+                for likeness in _likenesses(place.table, entry.submission, entry.source_sha256):
+                    found.setdefault(likeness, place)
+        return found
 
 
-def _race(table: Table) -> Race:
-    return table.version, table.dataset_fingerprint, table.metric, table.target
+def _likenesses(table: Table, submission: str, source_sha256: str | None) -> tuple[Likeness, ...]:
+    """In what entries of a race and a submission are alike: machine and source, machine, source, or nothing more."""
+    race = table.version, table.dataset_fingerprint, table.metric, table.target, submission
+    machine = *race, table.device, table.sealed
+    return (*machine, source_sha256), machine, (*race, source_sha256), race
 
 
 def tracks(board: Board) -> tuple[TrackContent, ...]:
