@@ -17,7 +17,7 @@ LAYERS = [
     {"hardware"},
     {"results", "data", "catalog"},
     {"protocol"},
-    {"track", "errors", "tree", "version"},
+    {"track", "errors", "tree", "collector", "version"},
 ]
 """From the top; a module imports from its own package and from layers below its own."""
 TRAINER_MAY = {"trainer", "data", "protocol", "track", "errors", "tree", "version"}
@@ -25,6 +25,7 @@ REFEREE_ALSO = {"trainer.supervisor"}
 CALIBRATION_ALSO = {"trainer.flops", "trainer.counting"}
 """Curves and records must speak one language; calibration runs nobody's code but the kit's."""
 HEAVY = {
+    "joblib",
     "torch",
     "torchvision",
     "nvidia",

@@ -63,6 +63,22 @@ def program(hiding: str = "") -> str:
     return PROGRAM.replace("def hidden():\n    pass\n", hiding or "def hidden():\n    pass\n")
 
 
+def warming_up(source: str) -> str:
+    """More steps in setup than there are in training."""
+    return f"""{source}
+build = setup
+
+def setup(run):
+    model = build(run)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    for _ in range(300):
+        optimizer.zero_grad()
+        model(torch.randn(200, 64)).sum().backward()
+        optimizer.step()
+    return model
+"""
+
+
 def test_an_honest_count_agrees_and_the_audit_stands_beside_the_record(
     submission: Callable[..., Path], kit_run: Callable[..., Finished], data_dir: Path
 ) -> None:
@@ -91,6 +107,24 @@ def test_a_hidden_product_makes_the_audit_disagree(
     audited = kit_audit(done.run_dir, data_dir)
     assert audited.returncode == 1, audited.stdout + audited.stderr
     assert "disagrees because" in audited.stdout
+    assert "the profiler saw" in audited.stdout
+
+
+def test_steps_in_setup_are_no_part_of_what_is_audited(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished], data_dir: Path
+) -> None:
+    done = kit_run(f"submission={submission(warming_up(program()))}", "loader=torch")
+    audited = kit_audit(done.run_dir, data_dir, "--windows", "100")
+    assert audited.returncode == 0, audited.stdout + audited.stderr
+
+
+def test_steps_in_setup_hide_nothing_from_the_audit(
+    submission: Callable[..., Path], kit_run: Callable[..., Finished], data_dir: Path
+) -> None:
+    hiding = program(HIDING["another thread"])
+    done = kit_run(f"submission={submission(warming_up(hiding))}", "loader=torch", "count_fully_below_s=0")
+    audited = kit_audit(done.run_dir, data_dir)
+    assert audited.returncode == 1, audited.stdout + audited.stderr
     assert "the profiler saw" in audited.stdout
 
 
