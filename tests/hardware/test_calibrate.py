@@ -41,9 +41,9 @@ def reduced(device: Literal["cpu", "cuda"], budget_s: float = 4) -> Profile:
 
 @pytest.fixture(scope="module")
 def profile() -> Profile:
-    settings = [Setting("float32"), Setting("bfloat16")]
-    measurement = measure(CPU, settings, FEW, TINY, watch=ALONE, budget_s=10)
-    return profile_of(measurement, settings, CPU, took_s=10.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kit.hardware.calibration.calibrate.Watch", lambda _: ALONE)
+        return reduced("cpu", 10)
 
 
 def test_a_profile_says_what_was_measured_and_where(profile: Profile) -> None:
