@@ -44,8 +44,6 @@ class Auditor(Phases):
         self._windows = list(windows)
         self._everywhere = everywhere
         self._ticks = 0
-        self._active = False
-        """Steps of `setup` are no ticks, and no window looks at them."""
         self._evaluating = False
         self._open: _Open | None = None
         self.audited: list[AuditedWindow] = []
@@ -55,12 +53,10 @@ class Auditor(Phases):
         """Count and profile what runs inside."""
         with super().active():
             self.counter.switch(on=self._everywhere)
-            self._active = True
             self._look()
             try:
                 yield
             finally:
-                self._active = False
                 self._close()
                 self.counter.switch(on=True)
 
@@ -94,7 +90,7 @@ class Auditor(Phases):
         self._look()
 
     def _look(self) -> None:
-        if not self._active or not self.may_switch():
+        if not self.may_switch():
             return
         if self._open is not None and (self._ticks >= self._open.until or monotonic() > self._open.deadline_s):
             self._close()

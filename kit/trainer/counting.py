@@ -31,6 +31,8 @@ class Phases(Watch):
     def __init__(self, counter: OperatorCounter) -> None:
         self.counter = counter
         self._thread = threading.get_ident()
+        self._active = False
+        """Hooks are called in `setup` too, and what happens there is no part of what is counted."""
         self._stepping: list[int] = []
         """Optimizers inside their `step`, the outermost first."""
 
@@ -58,12 +60,17 @@ class Phases(Watch):
     def active(self) -> Iterator[None]:
         """Count what runs inside."""
         with self.counter:
-            yield
+            self._active = True
+            try:
+                yield
+            finally:
+                self._active = False
 
     def may_switch(self) -> bool:
         """Whether the counter may come or go: modes belong to a thread, in backward passes and transforms to those."""
         return (
-            threading.get_ident() == self._thread
+            self._active
+            and threading.get_ident() == self._thread
             and torch._C._current_graph_task_id() == -1
             and torch._C._functorch.peek_interpreter_stack() is None
             and not self.counter.aside

@@ -96,7 +96,7 @@ class Sampler(Phases):
         self._kinds: list[_Kind] = []
         self._total = Tally()
         self._steps = self._counted = self._recounted = self._mismatches = 0
-        self._active = self._in_full = False
+        self._in_full = False
         self._begin("training")
 
     # ---- what cuts the program into steps
@@ -140,14 +140,12 @@ class Sampler(Phases):
         """Count what runs inside, or skip it."""
         hook = register_module_forward_hook(self._on_module, with_kwargs=True)
         try:
-            with self.counter:
+            with super().active():
                 self._begin("training")
-                self._active = True
                 try:
                     yield
                 finally:
                     self._end()
-                    self._active = False
         finally:
             hook.remove()
 
@@ -214,7 +212,7 @@ class Sampler(Phases):
                 self.counter.switch(on=False)
 
     def _cut(self, phase: Phase) -> None:
-        if self._active and self.may_switch():
+        if self.may_switch():
             self._end()
             self._begin(phase)
 
